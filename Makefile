@@ -1,0 +1,32 @@
+# make demo: train on the toy and watch.  make test: check everything.  Both set up .venv on first use.
+PYTHON ?= python3
+BIN := .venv/bin
+GPU := $(shell nvidia-smi -L 2>/dev/null | grep -q . && echo yes)
+
+.PHONY: demo test setup
+
+demo: setup
+	@echo "GRPO on the toy: eight samples for each of 24 problems a step, 160 steps, a few minutes on two CPU cores"
+	$(BIN)/python grpo.py --model toy/model --dataset toy/train.jsonl --eval-dataset toy/test.jsonl \
+		--max-prompt-tokens 128 --max-response-tokens 64 --problems 24 --steps 160 --lr 2e-4
+
+test: setup
+	$(BIN)/ruff check .
+	$(BIN)/python -m pytest tests -q --durations=10
+
+setup: .venv/ready
+
+ifeq ($(GPU),yes)
+.venv/ready: requirements.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install -r requirements.txt
+	touch $@
+else
+.venv/ready: requirements-cpu.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install torch==2.13.0+cpu || { echo "pip finds no CPU build of torch: set PIP_EXTRA_INDEX_URL to PyTorch's index \
+		of CPU wheels (pytorch.org, Get Started, Compute Platform: CPU) and run make again"; exit 1; }
+	$(BIN)/pip install -r requirements-cpu.txt
+	$(BIN)/pip uninstall -y torchvision torchaudio torchcodec
+	touch $@
+endif
