@@ -344,7 +344,7 @@ def update(policy: Policy, reference: Policy | None, optimizer, groups: list[lis
             logprobs, entropy = policy(ids, mask)
             loss, stats = policy_loss(logprobs, old_logprobs, advantage, args)
             stats["policy/entropy"] = entropy
-            if k == 0:  # the weights are still the sampler's
+            if not norms:  # the weights are still the sampler's
                 stats["sampler/logprob_gap_mean"] = stats["sampler/logprob_gap_max"] = (logprobs - old_logprobs).abs()
             if reference is not None:
                 with torch.no_grad():
@@ -358,7 +358,7 @@ def update(policy: Policy, reference: Policy | None, optimizer, groups: list[lis
             losses[-1] += loss.item()
             for name, value in stats.items():
                 values[name].append(value.detach()[mask].float())
-        if k == 0 and (gap := torch.cat(values["sampler/logprob_gap_mean"]).mean()) > args.max_logprob_gap:
+        if not norms and (gap := torch.cat(values["sampler/logprob_gap_mean"]).mean()) > args.max_logprob_gap:
             die(f"with the same weights, sampler and trainer differ by {gap:.3f} nats per token, and --max-logprob-gap "
                 f"is {args.max_logprob_gap}: do both support this model and its precision? The batch was not learnt")
         norms.append(nn.utils.clip_grad_norm_(policy.parameters(), args.max_grad_norm).item())

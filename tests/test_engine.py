@@ -1,0 +1,82 @@
+"""The real vLLM engine: what it reports is what the policy computes, before and after new weights."""
+
+import pytest
+import torch
+
+import grpo
+
+
+def gap(engine, policy, problems, args, n=4):
+    """Largest |log π_trainer − log π_sampler| over n responses to each problem."""
+    groups = grpo.sample(engine, problems, n, args)
+    ids, mask, old_logprobs, _ = grpo.collate([r for group in groups for r in group])
+    with torch.no_grad():
+        logprobs, _ = policy(ids, mask)
+    return (logprobs - old_logprobs)[mask].abs().max().item()
+
+
+def test_parity_before_and_after_a_sync_of_every_weight(engine, policy, problems, args):
+    grpo.sync_weights(policy, engine)
+    assert gap(engine, policy, problems[:12], args) < 1e-5
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for p in policy.parameters():
+            p.add_(0.1 * p.std().nan_to_num(1) * torch.randn(p.shape, generator=generator) + 1e-3)
+    assert gap(engine, policy, problems[:12], args) > 0.1  # the engine still has the old weights
+    grpo.sync_weights(policy, engine)
+    assert gap(engine, policy, problems[:12], args) < 1e-5
+
+
+@pytest.mark.parametrize("moved", range(20))
+def test_a_sync_moves_each_weight(engine, policy, problems, args, moved):
+    """Each of the model's 20 tensors alone, so that no stale one can hide behind the others."""
+    grpo.sync_weights(policy, engine)
+    parameters = list(policy.parameters())
+    assert len(parameters) == 20
+    p = parameters[moved]
+    with torch.no_grad():
+        p.add_(p.abs().mean() * torch.randn(p.shape, generator=torch.Generator().manual_seed(1)))
+    stale = gap(engine, policy, problems[:4], args)
+    grpo.sync_weights(policy, engine)
+    assert gap(engine, policy, problems[:4], args) < 1e-4 < 1e-3 < stale  # float32, log-probs down to about −15
+
+
+def test_temperature_is_in_both_log_probs(engine, policy, problems, args):
+    grpo.sync_weights(policy, engine)
+    args.temperature = policy.temperature = 0.6
+    assert gap(engine, policy, problems[:8], args) < 1e-5
+    policy.temperature = 1.0
+    assert gap(engine, policy, problems[:8], args) > 0.1
+
+
+def test_samples_repeat_with_the_seed_and_prefixes_are_forgotten(engine, policy, problems, args):
+    grpo.sync_weights(policy, engine)
+    drawn = []
+    for seed in (1, 1, 2):
+        torch.manual_seed(seed)
+        drawn.append([r.token_ids for group in grpo.sample(engine, problems[:6], 4, args) for r in group])
+    assert drawn[0] == drawn[1] != drawn[2]
+
+
+def test_rollouts_are_verified_and_truncation_is_known(engine, policy, problems, args):
+    grpo.sync_weights(policy, engine)
+    (whole,) = grpo.sample(engine, problems[:1], 8, args)
+    for r in whole:
+        assert r.truncated or r.token_ids[-1] == policy.lm.config.eos_token_id
+        assert r.reward == (r.verdict == "right") == (f"\\boxed{{{r.problem.answer}}}" in r.text)
+    args.max_response_tokens = 5
+    (cut,) = grpo.sample(engine, problems[:1], 8, args)
+    assert all(r.truncated and len(r.token_ids) == 5 and r.verdict == "unparsed" for r in cut)
+
+
+def test_a_disagreement_stops_the_run_before_the_weights_change(engine, policy, problems, args):
+    grpo.sync_weights(policy, engine)
+    groups = grpo.sample(engine, problems[:4], 2, args)
+    for group in groups:
+        group[0].advantage, group[1].advantage = 1.0, -1.0
+    with torch.no_grad():
+        policy.lm.model.embed_tokens.weight.add_(1.0)
+    before = {name: p.clone() for name, p in policy.named_parameters()}
+    with pytest.raises(SystemExit, match="sampler and trainer differ"):
+        grpo.update(policy, None, torch.optim.AdamW(policy.parameters()), groups, args)
+    assert all(torch.equal(before[name], p) for name, p in policy.named_parameters())

@@ -1,0 +1,126 @@
+"""What users feed in: common datasets load unconverted, and bad input ends with one sentence before the engine."""
+
+import json
+import subprocess
+import sys
+
+import datasets
+import pytest
+from conftest import ROOT, TOY
+
+import grpo
+
+GSM8K = {"question": "Natalia sold 48 clips, then half as many. How many?", "answer": "48/2 = <<48/2=24>>24\n#### 72"}
+MATH = {"problem": "What is $1/2 + 1/4$?", "solution": "It is $\\boxed{\\frac{3}{4}}$.", "level": "Level 1"}
+VERL = {
+    "prompt": [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "What is 6 times 7?"}],
+    "reward_model": {"ground_truth": "42", "style": "rule"},
+    "data_source": "test",
+}
+
+
+def write(path, rows):
+    if path.suffix == ".parquet":
+        datasets.Dataset.from_list(rows).to_parquet(path)
+    else:
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return str(path)
+
+
+@pytest.mark.parametrize(
+    "name, row, answer, prompt",
+    [
+        ("a.jsonl", GSM8K, "72", "clips, then half as many. How many?"),
+        ("a.json", MATH, "\\frac{3}{4}", "What is $1/2 + 1/4$?"),
+        ("a.parquet", VERL, "42", "<|system|>Be brief.<|end|><|user|>What is 6 times 7?<|end|><|assistant|>"),
+    ],
+)
+def test_common_formats_load_unconverted(tmp_path, tokenizer, args, name, row, answer, prompt):
+    (problem,) = grpo.load_problems(write(tmp_path / name, [row]), tokenizer, args)
+    assert problem.answer == answer
+    assert problem.level == row.get("level", "")
+    assert prompt in problem.prompt
+    assert ("\\boxed{}" in problem.prompt) == (name != "a.parquet")  # the instruction follows plain text only
+    assert problem.prompt_ids == tokenizer(problem.prompt, add_special_tokens=False).input_ids
+
+
+def test_a_tokenizer_without_chat_template_gets_the_plain_one(tmp_path, tokenizer, args):
+    plain = type(tokenizer).from_pretrained(TOY["model"])
+    plain.chat_template, args.instruction = None, ""
+    (problem,) = grpo.load_problems(write(tmp_path / "a.jsonl", [{"problem": "1+1?", "answer": 2}]), plain, args)
+    assert problem.prompt == "Question: 1+1?\nAnswer:"
+
+
+def test_long_prompts_are_left_out_and_counted(tmp_path, tokenizer, args, capsys):
+    rows = [{"problem": "?", "answer": "1"}, {"problem": "?" * 500, "answer": "2"}]
+    assert [p.answer for p in grpo.load_problems(write(tmp_path / "a.jsonl", rows), tokenizer, args)] == ["1"]
+    assert "1 with long prompts left out" in capsys.readouterr().out
+
+
+def test_bad_rows_are_left_out_on_request(tmp_path, tokenizer, args):
+    args.skip_bad_rows = True
+    rows = [{"problem": "?", "answer": a} for a in ("1", None, "", "2")]
+    assert [p.answer for p in grpo.load_problems(write(tmp_path / "a.jsonl", rows), tokenizer, args)] == ["1", "2"]
+
+
+BAD_FLAGS = [
+    (dict(lr=-1.0), "--lr must be above 0, but is -1.0"),
+    (dict(lr=float("nan")), "--lr must be above 0"),
+    (dict(steps=-1), "--steps must be at least 0"),
+    (dict(group_size=1), "use at least 2"),
+    (dict(minibatches=25), "--minibatches 25 are more than --problems 24"),
+    (dict(max_response_tokens=0), "--max-response-tokens must be above 0"),
+    (dict(temperature=0.0), "--temperature must be above 0"),
+]
+
+
+@pytest.mark.parametrize("flags, sentence", BAD_FLAGS)
+def test_bad_flags(flags, sentence):
+    with pytest.raises(SystemExit, match=sentence):
+        grpo.Args(**TOY | flags)
+
+
+BAD_DATA = [
+    ([], "cannot load|has no rows"),
+    ([{"text": "?", "label": "1"}], "has columns .*'text'.*but none of problem, question, prompt"),
+    ([{"problem": "?", "label": "1"}], "none of answer, solution, reward_model.ground_truth"),
+    ([{"problem": "?", "answer": "1"}, {"problem": "?", "answer": None}], r"1 of 2 rows .*row 1: .*--skip-bad-rows"),
+    ([{"problem": "?", "answer": "1"}, {"problem": "?", "answer": "\\boxed{}"}], r"1 of 2 rows .*row 1: cannot parse"),
+    ([{"prompt": "?", "reward_model": {"style": "rule"}}], r"1 of 1 rows .*reward_model.ground_truth \(row 0"),
+    ([{"problem": "?" * 500, "answer": "1"}], "no problem is left .*--max-prompt-tokens is 128"),
+    ([{"problem": "?", "answer": "1"}], "1 problems to train on are fewer than the --problems 24"),
+]
+
+
+@pytest.mark.parametrize("rows, sentence", BAD_DATA)
+def test_bad_data_stops_before_the_engine(tmp_path, rows, sentence):
+    with pytest.raises(SystemExit, match=sentence):
+        grpo.main(grpo.Args(**TOY | dict(dataset=write(tmp_path / "a.jsonl", rows))))
+
+
+@pytest.mark.parametrize(
+    "flags, sentence",
+    [
+        (dict(model="no/such/model/here"), "no/such/model/here is neither a model's folder nor on the hub"),
+        (dict(dataset="nowhere.jsonl"), "there is no dataset file nowhere.jsonl"),
+        (dict(max_response_tokens=100_000), "reads 4096 tokens: lower --max-"),
+    ],
+)
+def test_bad_names_stop_before_the_engine(flags, sentence):
+    with pytest.raises(SystemExit, match=sentence):
+        grpo.main(grpo.Args(**TOY | flags))
+
+
+def test_a_folder_that_holds_a_run_is_left_alone(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs/mine").mkdir(parents=True)
+    with pytest.raises(SystemExit, match="runs/mine already holds a run: choose another --name"):
+        grpo.main(grpo.Args(**TOY | dict(name="mine")))
+
+
+def test_on_the_command_line_it_is_one_sentence_and_a_status(tmp_path):
+    command = [sys.executable, str(ROOT / "grpo.py"), "--model", "no-such-model", "--dataset", TOY["dataset"]]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env={"HF_HUB_OFFLINE": "1"})
+    assert done.returncode == 1
+    assert done.stderr.count("\n") == 1 and done.stderr.startswith("error: no-such-model is neither")
+    assert not list(tmp_path.iterdir())

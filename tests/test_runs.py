@@ -1,0 +1,49 @@
+"""Whole runs as a user starts them: the real command, the real engine, files on disk."""
+
+import json
+import subprocess
+import sys
+
+from conftest import ROOT, TOY
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+
+def run(script, cwd, **flags):
+    """Starts a script on the toy in an empty folder; returns its rows of metrics and what it printed."""
+    arguments = [f"--{key.replace('_', '-')}={value}" for key, value in (TOY | dict(name="run") | flags).items()]
+    done = subprocess.run([sys.executable, str(ROOT / script), *arguments], cwd=cwd, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return [json.loads(line) for line in open(cwd / "runs/run/metrics.jsonl")], done.stdout
+
+
+METRICS = """reward/mean reward/right reward/wrong reward/unparsed reward/error group/all_right group/all_wrong
+response/length response/truncated sampler/entropy sampler/logprob_gap_mean sampler/logprob_gap_max policy/loss
+policy/entropy policy/grad_norm policy/ratio_mean policy/ratio_max policy/clip_low policy/clip_high perf/sample_s
+perf/train_s perf/sync_s perf/tokens_per_s perf/gpu_gib""".split()
+
+
+def test_grpo_learns_the_toy(tmp_path):
+    metrics, printed = run("grpo.py", tmp_path, steps=50, eval_every=25)
+    assert [row["step"] for row in metrics] == list(range(51))
+    assert all(name in row for row in metrics[1:] for name in METRICS)
+    evaluated = [row for row in metrics if "eval/pass@1" in row]
+    assert [row["step"] for row in evaluated] == [0, 25, 50]
+    # 144 problems x 4 samples: the standard error of pass@1 is about 0.02
+    assert evaluated[0]["eval/pass@1"] < 0.2 and evaluated[-1]["eval/pass@1"] > evaluated[0]["eval/pass@1"] + 0.2
+    assert evaluated[-1]["eval/pass@1/easy"] > 0.9
+    assert all(row["sampler/logprob_gap_max"] < 1e-4 for row in metrics[1:])  # float32 on both sides, every sync whole
+
+    folder = tmp_path / "runs/run"
+    assert json.loads((folder / "args.json").read_text())["steps"] == 50
+    shown = [json.loads(line) for line in open(folder / "rollouts.jsonl")]
+    assert len(shown) == 50 * 8 and {"step", "problem", "text", "verdict", "reward", "advantage"} <= shown[0].keys()
+    for text in ("[step 25] <|user|>", "; the answer is", "eval/pass@1 ", "step_000050"):
+        assert text in printed
+    assert AutoTokenizer.from_pretrained(folder / "step_000050").eos_token == "<|end|>"
+    assert AutoModelForCausalLM.from_pretrained(folder / "step_000050").num_parameters() == 328_320
+
+
+def test_every_option_of_the_loss_runs(tmp_path):
+    metrics, _ = run("grpo.py", tmp_path, steps=2, kl_coef=0.1, loss_norm="token", clip_high=0.28, minibatches=3,
+                     temperature=0.9, eval_dataset="", eval_problems=8)
+    assert metrics[1]["policy/kl"] >= 0 and metrics[1]["sampler/logprob_gap_max"] < 1e-4
