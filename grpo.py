@@ -52,11 +52,6 @@ os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "1")  # GiB
 os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", "nobind")
 
 
-def die(message: str):
-    """Stop with one sentence on stderr and exit status 1."""
-    sys.exit(f"error: {message}")
-
-
 # ------------------------------------------------------------------------------------------------------------ arguments
 @dataclass
 class Args:
@@ -123,14 +118,15 @@ class Args:
     """Stop when sampler and trainer, on the same weights, differ by more nats per token than this on average."""
 
     def __post_init__(self):
+        may_be_zero = ("seed", "steps", "clip_low", "clip_high", "kl_coef")
         for name, value in vars(self).items():
-            may_be_zero = isinstance(value, bool) or name in ("seed", "steps", "clip_low", "clip_high", "kl_coef")
-            if not isinstance(value, str) and not (value >= 0 if may_be_zero else value > 0):
-                die(f"--{name.replace('_', '-')} must be {'at least' if may_be_zero else 'above'} 0, but is {value}")
+            least = "at least" if name in may_be_zero else "above"
+            if type(value) in (int, float) and not (value > 0 or value == 0 and name in may_be_zero):
+                sys.exit(f"--{name.replace('_', '-')} must be {least} 0, but is {value}")
         if self.group_size == 1:
-            die("--group-size 1 makes every advantage zero: use at least 2")
+            sys.exit("--group-size 1 makes every advantage zero: use at least 2")
         if self.minibatches > self.problems:
-            die(f"--minibatches {self.minibatches} are more than --problems {self.problems}: lower the former")
+            sys.exit(f"--minibatches {self.minibatches} are more than --problems {self.problems}: lower the former")
 
 
 # ------------------------------------------------------------------------------------------------------------- problems
@@ -149,13 +145,13 @@ def load_rows(source: str):
     name, config, split = (source.split(":") + ["", ""])[:3]
     kind = {".json": "json", ".jsonl": "json", ".parquet": "parquet"}.get(Path(source).suffix)
     if kind and not Path(source).is_file():
-        die(f"there is no dataset file {source}")
+        sys.exit(f"there is no dataset file {source}")
     try:
         files = {"data_files": source} if kind else {"name": config or None}
         rows = datasets.load_dataset(kind or name, **files, split=split or "train")
     except Exception as e:
-        die(f"cannot load the dataset {source}: {type(e).__name__}: {' '.join(str(e).split())[:300]}")
-    return rows if len(rows) else die(f"the dataset {source} has no rows")
+        sys.exit(f"cannot load the dataset {source}: {type(e).__name__}: {' '.join(str(e).split())[:300]}")
+    return rows if len(rows) else sys.exit(f"the dataset {source} has no rows")
 
 
 def load_problems(source: str, tokenizer, args: Args) -> list[Problem]:
@@ -164,7 +160,14 @@ def load_problems(source: str, tokenizer, args: Args) -> list[Problem]:
 
     def column(*names):
         found = [name for name in names if name.split(".")[0] in rows.column_names]
-        return found[0] if found else die(f"{source} has columns {rows.column_names}, but none of {', '.join(names)}")
+        return found[0] if found else sys.exit(f"{source} has columns {rows.column_names}, none of {', '.join(names)}")
+
+    def encode(messages):
+        if tokenizer.chat_template:
+            prompt = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+        else:
+            prompt = "Question: " + "\n".join(m["content"] for m in messages) + "\nAnswer:"
+        return prompt, tokenizer(prompt, add_special_tokens=not tokenizer.chat_template).input_ids
 
     problem_column = column("problem", "question", "prompt")
     answer_column = column("answer", "solution", "reward_model.ground_truth")
@@ -180,20 +183,16 @@ def load_problems(source: str, tokenizer, args: Args) -> list[Problem]:
             continue
         if not isinstance(messages, list):
             messages = [{"role": "user", "content": f"{messages}\n\n{args.instruction}".strip()}]
-        if tokenizer.chat_template:
-            prompt = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
-        else:
-            prompt = "Question: " + "\n".join(m["content"] for m in messages) + "\nAnswer:"
-        prompt_ids = tokenizer(prompt, add_special_tokens=not tokenizer.chat_template).input_ids
+        prompt, prompt_ids = encode(messages)
         if len(prompt_ids) > args.max_prompt_tokens:
             too_long += 1
         else:
             problems.append(Problem(prompt, prompt_ids, answer, str(row.get("level") or "")))
     if bad and not args.skip_bad_rows:
-        die(f"{len(bad)} of {len(rows)} rows of {source} have no usable {answer_column} ({bad[0]}): "
-            "mend them, or pass --skip-bad-rows")
+        sys.exit(f"{len(bad)} of {len(rows)} rows of {source} have no usable {answer_column} ({bad[0]}): "
+                 "mend them, or pass --skip-bad-rows")
     print(f"{source}: {len(problems)} problems; {len(bad)} without an answer and {too_long} with long prompts left out")
-    return problems or die(f"no problem is left of {source}: --max-prompt-tokens is {args.max_prompt_tokens}")
+    return problems or sys.exit(f"no problem is left of {source}: --max-prompt-tokens is {args.max_prompt_tokens}")
 
 
 # ------------------------------------------------------------------------------------------------------------- sampling
@@ -295,16 +294,18 @@ def advantages(rewards_G: np.ndarray) -> np.ndarray:
     return (rewards_G - rewards_G.mean()) / (rewards_G.std() + 1e-6)
 
 
-def policy_loss(logprobs: Tensor, old_logprobs: Tensor, advantage: Tensor, args: Args) -> tuple[Tensor, dict]:
-    """−min(w A, clip(w, 1 − ε_low, 1 + ε_high) A) of each token [B, L − 1], and what to log of each token."""
+def policy_loss(
+    logprobs: Tensor, old_logprobs: Tensor, advantage: Tensor, mask: Tensor, args: Args
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """−min(w A, clip(w, 1 − ε_low, 1 + ε_high) A) of each token [B, L − 1], and a value per response token to log."""
     ratio = (logprobs - old_logprobs).exp()
     clipped_ratio = ratio.clamp(1 - args.clip_low, 1 + args.clip_high)
     loss = -torch.min(ratio * advantage, clipped_ratio * advantage)
     return loss, {
-        "policy/ratio_mean": ratio,
-        "policy/ratio_max": ratio,
-        "policy/clip_low": (ratio < 1 - args.clip_low) & (advantage < 0),
-        "policy/clip_high": (ratio > 1 + args.clip_high) & (advantage > 0),
+        "policy/ratio_mean": ratio[mask],
+        "policy/ratio_max": ratio[mask],
+        "policy/clip_low": ((ratio < 1 - args.clip_low) & (advantage < 0))[mask],
+        "policy/clip_high": ((ratio > 1 + args.clip_high) & (advantage > 0))[mask],
     }
 
 
@@ -342,31 +343,32 @@ def update(policy: Policy, reference: Policy | None, optimizer, groups: list[lis
         for batch in microbatches(trained, args.microbatch_tokens):
             ids, mask, old_logprobs, advantage = collate(batch)
             logprobs, entropy = policy(ids, mask)
-            loss, stats = policy_loss(logprobs, old_logprobs, advantage, args)
-            stats["policy/entropy"] = entropy
+            loss, stats = policy_loss(logprobs, old_logprobs, advantage, mask, args)
+            stats["policy/entropy"] = entropy[mask]
             if not norms:  # the weights are still the sampler's
-                stats["sampler/logprob_gap_mean"] = stats["sampler/logprob_gap_max"] = (logprobs - old_logprobs).abs()
+                gap = (logprobs - old_logprobs).abs()[mask]
+                stats |= {"sampler/logprob_gap_mean": gap, "sampler/logprob_gap_max": gap}
             if reference is not None:
                 with torch.no_grad():
                     reference_logprobs, _ = reference(ids, mask)
                 log_ratio = reference_logprobs - logprobs
-                stats["policy/kl"] = log_ratio.exp() - 1 - log_ratio  # never negative: k3 of Schulman's note
-                loss = loss + args.kl_coef * stats["policy/kl"]
+                kl = log_ratio.exp() - 1 - log_ratio  # never negative: k3 of Schulman's note
+                loss, stats["policy/kl"] = loss + args.kl_coef * kl, kl[mask]
             weight = torch.tensor([token_weight(r, minibatch, args) for r in batch], device=DEVICE)
             loss = (loss * mask * weight[:, None]).sum()
             loss.backward()
             losses[-1] += loss.item()
             for name, value in stats.items():
-                values[name].append(value.detach()[mask].float())
+                values[name].append(value.detach().float())
         if not norms and (gap := torch.cat(values["sampler/logprob_gap_mean"]).mean()) > args.max_logprob_gap:
-            die(f"with the same weights, sampler and trainer differ by {gap:.3f} nats per token, and --max-logprob-gap "
-                f"is {args.max_logprob_gap}: do both support this model and its precision? The batch was not learnt")
+            sys.exit(f"with the same weights, sampler and trainer differ by {gap:.3f} nats per token, more than the "
+                     f"--max-logprob-gap of {args.max_logprob_gap}: do both support this model and its precision?")
         norms.append(nn.utils.clip_grad_norm_(policy.parameters(), args.max_grad_norm).item())
         optimizer.step()
     if not norms:
         return {}
-    reduce = {name: torch.max if name.endswith("_max") else torch.mean for name in values}
-    metrics = {name: reduce[name](torch.cat(value)).item() for name, value in values.items()}
+    values = {name: torch.cat(value) for name, value in values.items()}
+    metrics = {name: (v.max() if name.endswith("_max") else v.mean()).item() for name, v in values.items() if len(v)}
     return metrics | {"policy/loss": float(np.mean(losses)), "policy/grad_norm": float(np.mean(norms))}
 
 
@@ -438,13 +440,13 @@ def deal(problems: list[Problem], step: int, args: Args) -> list[Problem]:
 def main(args: Args):
     run = Path("runs") / (args.name or f"{Path(__file__).stem}-{time.strftime('%Y%m%d-%H%M%S')}")
     if run.exists():
-        die(f"{run} already holds a run: choose another --name")
+        sys.exit(f"{run} already holds a run: choose another --name")
     try:
         tokenizer, config = AutoTokenizer.from_pretrained(args.model), AutoConfig.from_pretrained(args.model)
     except Exception as e:
-        die(f"{args.model} is neither a model's folder nor on the hub: {' '.join(str(e).split())[:300]}")
+        sys.exit(f"{args.model} is neither a model's folder nor on the hub: {' '.join(str(e).split())[:300]}")
     if args.max_prompt_tokens + args.max_response_tokens > getattr(config, "max_position_embeddings", np.inf):
-        die(f"{args.model} reads {config.max_position_embeddings} tokens: lower --max-{{prompt,response}}-tokens")
+        sys.exit(f"{args.model} reads {config.max_position_embeddings} tokens: lower --max-{{prompt,response}}-tokens")
     problems = load_problems(args.dataset, tokenizer, args)
     if args.eval_dataset:
         held_out = load_problems(args.eval_dataset, tokenizer, args)[: args.eval_problems]
@@ -452,7 +454,7 @@ def main(args: Args):
         order = np.random.default_rng(args.seed).permutation(len(problems))
         held_out, problems = ([problems[i] for i in part] for part in np.split(order, [args.eval_problems]))
     if len(problems) < args.problems:
-        die(f"{len(problems)} problems to train on are fewer than the --problems {args.problems} of one step")
+        sys.exit(f"{len(problems)} problems to train on are fewer than the --problems {args.problems} of one step")
 
     policy = Policy(args).to(DEVICE)
     reference = Policy(args).to(DEVICE).requires_grad_(False) if args.kl_coef > 0 else None
@@ -482,6 +484,7 @@ def main(args: Args):
         torch.manual_seed(hash((args.seed, step)))
         clock = [time.time()]
         groups = sample(engine, deal(problems, step, args), args.group_size, args)
+        metrics = describe(groups)
         for group in groups:
             for r, advantage in zip(group, advantages(np.array([r.reward for r in group]))):
                 r.advantage = float(advantage)
@@ -489,7 +492,7 @@ def main(args: Args):
 
         if DEVICE == "cuda":
             engine.sleep(level=1)  # not 2, which drops the weights that the sync writes into
-        metrics = describe(groups) | update(policy, reference, optimizer, groups, args)
+        metrics |= update(policy, reference, optimizer, groups, args)
         clock.append(time.time())
         sync_weights(policy, engine)
         clock.append(time.time())

@@ -11,6 +11,8 @@ import torch
 import grpo
 from grpo import Problem, Rollout
 
+ONE = torch.ones(1, 1, dtype=torch.bool)  # the mask of a single token
+
 
 def make_rollouts(policy, problems, count, seed=0, noise=0.3):
     """Random responses of random lengths, whose sampler log-probs are the policy's with noise."""
@@ -84,7 +86,7 @@ def test_advantages(rewards, expected):
 )
 def test_clipped_loss(args, ratio, advantage, objective, gradient, clipped):
     logprobs = torch.tensor([[math.log(ratio)]], requires_grad=True)
-    loss, stats = grpo.policy_loss(logprobs, torch.zeros(1, 1), torch.tensor([[advantage]]), args)
+    loss, stats = grpo.policy_loss(logprobs, torch.zeros(1, 1), torch.tensor([[advantage]]), ONE, args)
     loss.sum().backward()
     assert -loss.item() == pytest.approx(objective)
     assert -logprobs.grad.item() == pytest.approx(gradient)
@@ -94,7 +96,8 @@ def test_clipped_loss(args, ratio, advantage, objective, gradient, clipped):
 def test_asymmetric_clip(args):
     args.clip_low, args.clip_high = 0.1, 0.5
     for ratio, advantage, objective in ((1.4, 1, 1.4), (1.6, 1, 1.5), (0.95, -1, -0.95), (0.85, -1, -0.9)):
-        loss, _ = grpo.policy_loss(torch.tensor(ratio).log(), torch.tensor(0.0), torch.tensor(float(advantage)), args)
+        logprobs, advantage = torch.tensor([[math.log(ratio)]]), torch.tensor([[float(advantage)]])
+        loss, _ = grpo.policy_loss(logprobs, torch.zeros(1, 1), advantage, ONE, args)
         assert -loss.item() == pytest.approx(objective)
 
 

@@ -47,3 +47,30 @@ def test_every_option_of_the_loss_runs(tmp_path):
     metrics, _ = run("grpo.py", tmp_path, steps=2, kl_coef=0.1, loss_norm="token", clip_high=0.28, minibatches=3,
                      temperature=0.9, eval_dataset="", eval_problems=8)
     assert metrics[1]["policy/kl"] >= 0 and metrics[1]["sampler/logprob_gap_max"] < 1e-4
+
+
+def comparable(rows):
+    return [{name: value for name, value in row.items() if not name.startswith("perf/")} for row in rows]
+
+
+def test_each_script_runs_and_switched_off_it_is_grpo_to_the_bit(tmp_path):
+    def two_steps(name, script, **flags):
+        (tmp_path / name).mkdir()
+        return comparable(run(script, tmp_path / name, steps=2, eval_problems=24, **flags)[0])
+
+    grpo = two_steps("grpo", "grpo.py")
+    assert two_steps("never", "guide_grpo.py", guidance="never") == grpo
+    assert two_steps("all positive", "grpo_n.py", positive_weight=1) == grpo
+
+    guided = two_steps("guide", "guide_grpo.py", reshape="quantile")
+    assert guided[0] == grpo[0]
+    assert guided[1]["reward/mean"] == grpo[1]["reward/mean"]  # the same plain rollouts, then hints
+    assert guided[1]["guide/triggered"] > 0 and guided[1]["guide/right"] > 0.8
+    assert 0 < guided[1]["guide/ratio_mean"] < 1.5 and guided[1]["sampler/logprob_gap_max"] < 1e-4
+
+    assert two_steps("negative", "grpo_n.py")[2]["policy/loss"] >= 0
+    sequence = two_steps("sequence", "gspo_n.py")
+    assert sequence[1]["policy/ratio_max"] < 1.2
+
+    actor_critic = two_steps("ppo", "guide_ppo.py", critic_lr=1e-3)
+    assert {"value/loss", "value/explained_variance", "guide/right"} <= actor_critic[2].keys()

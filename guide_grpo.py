@@ -1,0 +1,592 @@
+r"""Guide-GRPO: hints where every rollout failed ("Adaptive Guidance Accelerates RL of Reasoning Models", Nath et
+al., arXiv 2506.13923).
+
+For each problem q sample a group of G responses y_i from the sampler π_old and verify them (r_i = 1 if right, else
+0). Where all fail, sample G more with a hint h in the prompt, let them join the group, and maximise
+
+    J(θ) = E[ 1/|G| Σ_i 1/|y_i| Σ_t min( w_it A_i , clip(w_it, 1 − ε_low, 1 + ε_high) A_i ) ]  −  β KL(π_θ ‖ π_ref)
+
+    w_it = π_θ(y_it | q, y_i<t) / π_old(y_it | c_i, y_i<t)        c_i = (q, h) if y_i was guided, else q
+    A_i  = (r_i − mean(r)) / (std(r) + 1e-6)                      over the joint group, the failures included
+
+The numerator never sees the hint: the policy is optimised for the prompt it will be given. As π_old is what vLLM
+reported under the prompt it saw, the ratio is the same line of code as in grpo.py. What differs from grpo.py:
+ 1. `guide()` samples again, and `load_problems()` reads the column hint (a text, or a chat list).
+ 2. `policy_loss()` has the paper's ablations for guided tokens: ratio or none, clip or none, reshaping r / (r + γ).
+ 3. --guidance never is grpo.py, to the bit. always guides every problem that has a hint.
+
+The released code differs from these defaults, which the paper's text allows and the toy prefers: there the guided
+group replaces the failed one, guided tokens are not clipped and r becomes r / (r + γ), γ the 0.9 quantile of r
+(--guided-group replace --no-clip-guided --reshape quantile). Where a hint is followed nearly always, a replaced
+group is all right and teaches nothing; joined with the failures it keeps a contrast. Guidance helps with many
+moderately unlikely decisions; one rare decision is scaled by its own tiny ratio and gains nothing.
+
+With the toy (see toy.py), on a CPU, a few minutes:
+
+    python guide_grpo.py --model toy/model --dataset toy/train.jsonl --eval-dataset toy/test.jsonl \
+        --max-prompt-tokens 128 --max-response-tokens 64 --problems 24 --steps 160 --lr 2e-4
+
+On GPUs (see README for several):
+
+    python guide_grpo.py --model Qwen/Qwen2.5-Math-7B --dataset vaskarnath/guide_math_rl_dataset \
+        --max-response-tokens 3072 --gradient-checkpointing
+"""
+
+import json
+import os
+import sys
+import time
+from collections import defaultdict
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal
+
+import datasets
+import numpy as np
+import torch
+import tyro
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+from tqdm import tqdm
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+
+import verifiers
+
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")  # engine in this process: one seed, direct weight sync
+os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
+os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "1")  # GiB
+os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", "nobind")
+
+
+# ------------------------------------------------------------------------------------------------------------ arguments
+@dataclass
+class Args:
+    """Reinforcement learning with verifiable rewards in one file: vLLM samples, a Hugging Face model learns."""
+
+    model: str
+    """Hugging Face name or local folder of the model to train."""
+    dataset: str
+    """Problems to train on: a .jsonl, .json or .parquet file, or NAME[:CONFIG[:SPLIT]] on the hub; see README."""
+    eval_dataset: str = ""
+    """Held-out problems in the same forms. Empty: hold out --eval-problems of the training problems."""
+    skip_bad_rows: bool = False
+    """Leave out rows whose answer is missing or cannot be parsed, instead of stopping."""
+    instruction: str = "Think step by step, and put your final answer in \\boxed{}."
+    """Follows problems that are plain text, after an empty line. Chat lists are used as they are."""
+    max_prompt_tokens: int = 1024
+    """Problems with longer prompts are left out and counted."""
+    max_response_tokens: int = 2048
+    """Longer responses are cut and count as truncated."""
+    name: str = ""
+    """The run's folder is runs/NAME. Empty: script and time."""
+    seed: int = 0
+    """Decides the order of problems, the samples and the mini-batches."""
+
+    steps: int = 200
+    """Rollout batches to sample and train on."""
+    problems: int = 128
+    """Problems per step."""
+    group_size: int = 8
+    """G: responses per problem."""
+    minibatches: int = 2
+    """Optimizer steps per rollout batch. Only the first is on-policy."""
+    lr: float = 1e-6
+    """Learning rate of AdamW, constant."""
+    max_grad_norm: float = 1.0
+    """Gradients of a larger norm are scaled down to it."""
+    clip_low: float = 0.2
+    """ε_low: with A < 0, a token whose ratio is below 1 − ε_low is not pushed further down."""
+    clip_high: float = 0.2
+    """ε_high: with A > 0, a token whose ratio is above 1 + ε_high is not pulled further up."""
+    loss_norm: Literal["sequence", "token", "constant"] = "sequence"
+    """What divides a token's loss: its response's length (GRPO), the mean length (DAPO), or the limit (Dr. GRPO)."""
+    kl_coef: float = 0.0
+    """β, the weight of the KL to the starting model. Above 0, a frozen copy of that model is kept in memory."""
+    guidance: Literal["failed", "always", "never"] = "failed"
+    """Which problems are sampled again with their hint: those whose group failed, all, or none."""
+    guide_threshold: float = 0.0
+    """A group has failed when its share of right responses is at most this."""
+    guided_group: Literal["mixed", "replace"] = "mixed"
+    """Guided rollouts join the group they were sampled for, or replace it."""
+    guided_ratio: bool = True
+    """Weigh guided tokens by their importance ratio. Without it their weight is 1, as if they were on-policy."""
+    clip_guided: bool = True
+    """Clip guided tokens as all others. The released code does not."""
+    reshape: Literal["none", "constant", "quantile"] = "none"
+    """Replace a guided token's ratio r by r / (r + γ), with --gamma or the 0.9 quantile of the step's ratios as γ."""
+    gamma: float = 0.1
+    """γ of --reshape constant."""
+    temperature: float = 1.0
+    """Of sampling, in training and evaluation. The trainer divides its logits by it too."""
+
+    eval_every: int = 20
+    """Steps between evaluations. There is always one before the first step and one after the last."""
+    eval_problems: int = 500
+    """Evaluate on at most this many problems."""
+    eval_samples: int = 4
+    """Responses per problem in an evaluation: the k of pass@k, and what pass@1 averages over."""
+    wandb: bool = False
+    """Log to Weights & Biases as well, project minrlvr."""
+
+    vllm_memory: float = 0.45
+    """Share of the GPU's memory for vLLM. On a CPU VLLM_CPU_KVCACHE_SPACE decides, in GiB."""
+    microbatch_tokens: int = 16384
+    """Padded tokens per forward and backward pass. Lower it when training runs out of memory."""
+    gradient_checkpointing: bool = False
+    """Recompute activations in the backward pass: slower, far less memory."""
+    max_logprob_gap: float = 0.05
+    """Stop when sampler and trainer, on the same weights, differ by more nats per token than this on average."""
+
+    def __post_init__(self):
+        may_be_zero = ("seed", "steps", "clip_low", "clip_high", "kl_coef", "guide_threshold")
+        for name, value in vars(self).items():
+            least = "at least" if name in may_be_zero else "above"
+            if type(value) in (int, float) and not (value > 0 or value == 0 and name in may_be_zero):
+                sys.exit(f"--{name.replace('_', '-')} must be {least} 0, but is {value}")
+        if self.group_size == 1:
+            sys.exit("--group-size 1 makes every advantage zero: use at least 2")
+        if self.minibatches > self.problems:
+            sys.exit(f"--minibatches {self.minibatches} are more than --problems {self.problems}: lower the former")
+        if self.guide_threshold >= 1:
+            sys.exit(f"--guide-threshold {self.guide_threshold} calls every group failed: use --guidance always")
+        if not self.guided_ratio and self.reshape != "none":
+            sys.exit(f"--no-guided-ratio leaves nothing to reshape: drop --reshape {self.reshape}")
+
+
+# ------------------------------------------------------------------------------------------------------------- problems
+@dataclass
+class Problem:
+    """One row of the dataset, ready for the sampler."""
+
+    prompt: str
+    prompt_ids: list[int]
+    hint_ids: list[int]  # the prompt with the hint in its user turn; empty if there is no hint
+    answer: str
+    level: str
+
+
+def load_rows(source: str):
+    """The rows of a local file or of a dataset on the hub."""
+    name, config, split = (source.split(":") + ["", ""])[:3]
+    kind = {".json": "json", ".jsonl": "json", ".parquet": "parquet"}.get(Path(source).suffix)
+    if kind and not Path(source).is_file():
+        sys.exit(f"there is no dataset file {source}")
+    try:
+        files = {"data_files": source} if kind else {"name": config or None}
+        rows = datasets.load_dataset(kind or name, **files, split=split or "train")
+    except Exception as e:
+        sys.exit(f"cannot load the dataset {source}: {type(e).__name__}: {' '.join(str(e).split())[:300]}")
+    return rows if len(rows) else sys.exit(f"the dataset {source} has no rows")
+
+
+def load_problems(source: str, tokenizer, args: Args) -> list[Problem]:
+    """Problems with a readable answer and a prompt that fits; stops with a sentence when there are none."""
+    rows = load_rows(source)
+
+    def column(*names):
+        found = [name for name in names if name.split(".")[0] in rows.column_names]
+        return found[0] if found else sys.exit(f"{source} has columns {rows.column_names}, none of {', '.join(names)}")
+
+    def encode(messages):
+        if tokenizer.chat_template:
+            prompt = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+        else:
+            prompt = "Question: " + "\n".join(m["content"] for m in messages) + "\nAnswer:"
+        return prompt, tokenizer(prompt, add_special_tokens=not tokenizer.chat_template).input_ids
+
+    problem_column = column("problem", "question", "prompt")
+    answer_column = column("answer", "solution", "reward_model.ground_truth")
+    problems, bad, too_long = [], [], 0
+    for index, row in enumerate(tqdm(rows, desc=f"reading {source}", leave=False)):
+        messages, answer = row[problem_column], row
+        for key in answer_column.split("."):
+            answer = (answer or {}).get(key)
+        try:
+            answer = verifiers.reference("" if answer is None else str(answer))
+        except ValueError as e:
+            bad.append(f"row {index}: {e}")
+            continue
+        if not isinstance(messages, list):
+            messages = [{"role": "user", "content": f"{messages}\n\n{args.instruction}".strip()}]
+        prompt, prompt_ids = encode(messages)
+        hint = row.get("hint") or ""
+        if isinstance(hint, str):
+            last_turn = f"{messages[-1]['content']}\n\nHint: {hint}"
+        else:
+            last_turn = hint[-1]["content"]
+        hint_ids = encode([*messages[:-1], messages[-1] | {"content": last_turn}])[1] if hint else []
+        hint_ids = hint_ids if len(hint_ids) <= args.max_prompt_tokens else []
+        if len(prompt_ids) > args.max_prompt_tokens:
+            too_long += 1
+        else:
+            problems.append(Problem(prompt, prompt_ids, hint_ids, answer, str(row.get("level") or "")))
+    if bad and not args.skip_bad_rows:
+        sys.exit(f"{len(bad)} of {len(rows)} rows of {source} have no usable {answer_column} ({bad[0]}): "
+                 "mend them, or pass --skip-bad-rows")
+    print(f"{source}: {len(problems)} problems; {len(bad)} without an answer and {too_long} with long prompts left out")
+    print(f"{sum(bool(p.hint_ids) for p in problems)} of them have a hint whose prompt fits")
+    return problems or sys.exit(f"no problem is left of {source}: --max-prompt-tokens is {args.max_prompt_tokens}")
+
+
+# ------------------------------------------------------------------------------------------------------------- sampling
+@dataclass
+class Rollout:
+    """One sampled response, with what the sampler and the verifier said of it."""
+
+    problem: Problem
+    token_ids: list[int]
+    logprobs: list[float]
+    text: str
+    truncated: bool
+    verdict: str
+    reward: float
+    guided: bool
+    advantage: float = 0.0
+
+    @property
+    def total_tokens(self) -> int:
+        return len(self.problem.prompt_ids) + len(self.token_ids)
+
+
+def start_engine(args: Args):
+    from vllm import LLM  # takes ten seconds: --help and bad input answer before it
+
+    return LLM(
+        model=args.model, dtype="bfloat16" if DEVICE == "cuda" else "float32", seed=args.seed,
+        max_model_len=args.max_prompt_tokens + args.max_response_tokens,
+        gpu_memory_utilization=args.vllm_memory, enable_sleep_mode=DEVICE == "cuda",
+        logprobs_mode="processed_logprobs",  # temperature included: the probabilities that it samples from
+    )
+
+
+def sample(engine, problems: list[Problem], n: int, args: Args, guided: bool = False) -> list[list[Rollout]]:
+    """n verified responses to each problem. Token ids go in and come out: text is never tokenised again."""
+    from vllm import SamplingParams
+
+    params = SamplingParams(n=n, temperature=args.temperature, max_tokens=args.max_response_tokens, logprobs=0)
+    prompts = [{"prompt_token_ids": p.hint_ids if guided else p.prompt_ids} for p in problems]
+    groups = []
+    for problem, request in zip(problems, engine.generate(prompts, params, use_tqdm=False)):
+        groups.append([])
+        for o in request.outputs:
+            logprobs = [step[token].logprob for token, step in zip(o.token_ids, o.logprobs)]
+            verdict, truncated = verifiers.verify(o.text, problem.answer), o.finish_reason == "length"
+            reward = float(verdict == "right")
+            groups[-1].append(Rollout(problem, list(o.token_ids), logprobs, o.text, truncated, verdict, reward, guided))
+    return groups
+
+
+def guide(engine, groups: list[list[Rollout]], args: Args) -> dict:
+    """Samples again with the hint where --guidance says so. Changes those groups in place; returns metrics."""
+    if args.guidance == "never":
+        return {}
+    threshold = 1.0 if args.guidance == "always" else args.guide_threshold
+    failed = [i for i, group in enumerate(groups) if np.mean([r.reward for r in group]) <= threshold]
+    hinted = [i for i in failed if groups[i][0].problem.hint_ids]
+    guided = sample(engine, [groups[i][0].problem for i in hinted], args.group_size, args, guided=True)
+    for i, fresh in zip(hinted, guided):
+        groups[i] = groups[i] + fresh if args.guided_group == "mixed" else fresh
+    metrics = {"guide/triggered": len(hinted) / len(groups), "guide/no_hint": (len(failed) - len(hinted)) / len(groups)}
+    return metrics | ({"guide/right": np.mean([r.reward for fresh in guided for r in fresh])} if guided else {})
+
+
+# --------------------------------------------------------------------------------------------------------------- policy
+class Policy(nn.Module):
+    """A causal language model that returns the log-probs and entropies of the tokens asked for."""
+
+    def __init__(self, args: Args):
+        super().__init__()
+        self.lm = AutoModelForCausalLM.from_pretrained(args.model, dtype=torch.float32, attn_implementation="sdpa")
+        self.temperature = args.temperature
+        if args.gradient_checkpointing:
+            self.lm.train().gradient_checkpointing_enable()  # Hugging Face ignores it outside of train()
+
+    def score(self, hidden: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        logprobs = (self.lm.get_output_embeddings()(hidden).float() / self.temperature).log_softmax(-1)
+        entropy = -(logprobs.detach().exp() * logprobs.detach()).sum(-1)
+        return logprobs.gather(-1, targets[:, None])[:, 0], entropy
+
+    def forward(self, ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """log π(ids[:, t+1] | ids[:, :t+1]) and the entropy of that choice, in nats, where mask[:, t]; else 0.
+
+        ids [B, L] are right-padded and need no attention mask: no token sees a later pad. The vocabulary is scored
+        for 1024 tokens at a time and again in the backward pass, because [B, L, vocabulary] would fill the memory.
+        """
+        with torch.autocast(DEVICE, torch.bfloat16, enabled=DEVICE == "cuda"):
+            hidden = self.lm.base_model(input_ids=ids, use_cache=False).last_hidden_state[:, :-1][mask]
+            chunks = zip(hidden.split(1024), ids[:, 1:][mask].split(1024))
+            scores = [checkpoint(self.score, h, targets, use_reentrant=False) for h, targets in chunks]
+        logprobs, entropy = (torch.cat(part) for part in zip(*scores))
+        zeros = torch.zeros(mask.shape, device=mask.device)
+        return zeros.masked_scatter(mask, logprobs), zeros.masked_scatter(mask, entropy)
+
+
+def collate(rollouts: list[Rollout]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Token ids [B, L] and, at the position before each response token, the mask, log π_old and A, each [B, L − 1].
+    The mask comes from lengths: an EOS that is also the pad stays a token to learn."""
+    longest = max(r.total_tokens for r in rollouts)
+    ids = torch.zeros(len(rollouts), longest, dtype=torch.long)
+    mask = torch.zeros(len(rollouts), longest - 1, dtype=torch.bool)
+    old_logprobs, advantage = torch.zeros(mask.shape), torch.zeros(mask.shape)
+    for i, r in enumerate(rollouts):
+        response = slice(len(r.problem.prompt_ids) - 1, r.total_tokens - 1)
+        ids[i, : r.total_tokens] = torch.tensor(r.problem.prompt_ids + r.token_ids)
+        mask[i, response], advantage[i, response] = True, r.advantage
+        old_logprobs[i, response] = torch.tensor(r.logprobs)
+    return ids.to(DEVICE), mask.to(DEVICE), old_logprobs.to(DEVICE), advantage.to(DEVICE)
+
+
+# ------------------------------------------------------------------------------------------------------------ objective
+def advantages(rewards_G: np.ndarray) -> np.ndarray:
+    """A_i = (r_i − mean) / (std + 1e-6) in one group; the population's std, √(p(1 − p)) for binary rewards."""
+    return (rewards_G - rewards_G.mean()) / (rewards_G.std() + 1e-6)
+
+
+def policy_loss(
+    logprobs: Tensor, old_logprobs: Tensor, advantage: Tensor, mask: Tensor, guided: Tensor, gamma: float, args: Args
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """−min(w A, clip(w, 1 − ε_low, 1 + ε_high) A) of each token [B, L − 1], and a value per response token to log.
+    guided is [B, 1]. Its rows have w = r, or r / (r + γ) if γ > 0, or 1 with r's gradient under --no-guided-ratio."""
+    ratio = (logprobs - old_logprobs).exp()
+    weight = ratio
+    if not args.guided_ratio:
+        weight = torch.where(guided, (logprobs - logprobs.detach()).exp(), ratio)
+    elif gamma > 0:
+        weight = torch.where(guided, ratio / (ratio + gamma), ratio)
+    clipped_weight = weight.clamp(1 - args.clip_low, 1 + args.clip_high)
+    if not args.clip_guided:
+        clipped_weight = torch.where(guided, weight, clipped_weight)
+    loss = -torch.min(weight * advantage, clipped_weight * advantage)
+    plain, clipped = mask & ~guided, weight != clipped_weight
+    return loss, {
+        "policy/ratio_mean": ratio[plain],
+        "policy/ratio_max": ratio[plain],
+        "policy/clip_low": (clipped & (weight < 1) & (advantage < 0))[mask],
+        "policy/clip_high": (clipped & (weight > 1) & (advantage > 0))[mask],
+        "guide/ratio_mean": ratio[mask & guided],
+        "guide/ratio_max": ratio[mask & guided],
+    }
+
+
+@torch.no_grad()
+def reshape_gamma(policy: Policy, groups: list[list[Rollout]], args: Args) -> float:
+    """γ of r / (r + γ), 0 for no reshaping; the quantile is of the guided tokens' ratios at the start of the step."""
+    guided = [r for group in groups for r in group if r.guided]
+    if args.reshape != "quantile" or not guided:
+        return args.gamma if args.reshape == "constant" else 0.0
+    ratios = []
+    for batch in microbatches(guided, args.microbatch_tokens):
+        ids, mask, old_logprobs, _ = collate(batch)
+        ratios.append((policy(ids, mask)[0] - old_logprobs).exp()[mask].cpu())
+    return max(1e-4, float(np.quantile(torch.cat(ratios), 0.9)))
+
+
+def token_weight(rollout: Rollout, minibatch: list[Rollout], args: Args) -> float:
+    """What a token of the rollout counts for in the mini-batch's loss. Rollouts without a gradient are counted."""
+    if args.loss_norm == "token":
+        return 1 / sum(len(r.token_ids) for r in minibatch)
+    return 1 / len(minibatch) / (len(rollout.token_ids) if args.loss_norm == "sequence" else args.max_response_tokens)
+
+
+# --------------------------------------------------------------------------------- update, sync, evaluation, checkpoint
+def microbatches(rollouts: list[Rollout], budget: int):
+    """Rollouts of like length together, in batches of at most `budget` padded tokens (or of one rollout)."""
+    batch = []
+    for r in sorted(rollouts, key=lambda r: r.total_tokens):
+        if batch and (len(batch) + 1) * r.total_tokens > budget:
+            yield batch
+            batch = []
+        batch.append(r)
+    if batch:
+        yield batch
+
+
+def update(policy: Policy, reference: Policy | None, optimizer, groups: list[list[Rollout]], args: Args) -> dict:
+    """--minibatches optimizer steps. Returns metrics, those of tokens as means over all tokens with a gradient."""
+    values, losses, norms = defaultdict(list), [], []
+    gamma = reshape_gamma(policy, groups, args)
+    order = torch.randperm(len(groups)).tolist()
+    for k in range(args.minibatches):
+        minibatch = [r for i in order[k :: args.minibatches] for r in groups[i]]
+        trained = [r for r in minibatch if r.advantage != 0 or args.kl_coef > 0]
+        if not trained:
+            continue  # nothing to learn, so Adam's momentum should not move the weights either
+        optimizer.zero_grad()
+        losses.append(0.0)
+        for batch in microbatches(trained, args.microbatch_tokens):
+            ids, mask, old_logprobs, advantage = collate(batch)
+            logprobs, entropy = policy(ids, mask)
+            guided = torch.tensor([[r.guided] for r in batch], device=DEVICE)
+            loss, stats = policy_loss(logprobs, old_logprobs, advantage, mask, guided, gamma, args)
+            stats["policy/entropy"] = entropy[mask]
+            if not norms:  # the weights are still the sampler's
+                gap = (logprobs - old_logprobs).abs()[mask & ~guided]
+                stats |= {"sampler/logprob_gap_mean": gap, "sampler/logprob_gap_max": gap}
+            if reference is not None:
+                with torch.no_grad():
+                    reference_logprobs, _ = reference(ids, mask)
+                log_ratio = reference_logprobs - logprobs
+                kl = log_ratio.exp() - 1 - log_ratio  # never negative: k3 of Schulman's note
+                loss, stats["policy/kl"] = loss + args.kl_coef * kl, kl[mask]
+            weight = torch.tensor([token_weight(r, minibatch, args) for r in batch], device=DEVICE)
+            loss = (loss * mask * weight[:, None]).sum()
+            loss.backward()
+            losses[-1] += loss.item()
+            for name, value in stats.items():
+                values[name].append(value.detach().float())
+        if not norms and (gap := torch.cat(values["sampler/logprob_gap_mean"]).mean()) > args.max_logprob_gap:
+            sys.exit(f"with the same weights, sampler and trainer differ by {gap:.3f} nats per token, more than the "
+                     f"--max-logprob-gap of {args.max_logprob_gap}: do both support this model and its precision?")
+        norms.append(nn.utils.clip_grad_norm_(policy.parameters(), args.max_grad_norm).item())
+        optimizer.step()
+    if not norms:
+        return {}
+    values = {name: torch.cat(value) for name, value in values.items()}
+    metrics = {name: (v.max() if name.endswith("_max") else v.mean()).item() for name, v in values.items() if len(v)}
+    return metrics | {"policy/loss": float(np.mean(losses)), "policy/grad_norm": float(np.mean(norms))}
+
+
+def sync_weights(policy: Policy, engine):
+    """The policy's weights into the engine, one tensor at a time, and the engine's cache of old prefixes emptied."""
+    if DEVICE == "cuda":
+        engine.wake_up(tags=["weights"])
+    # state_dict and not named_parameters: it names a tied lm_head, of which vLLM on a CPU keeps a packed copy
+    weights = iter(policy.lm.state_dict().items())
+    engine.collective_rpc("reload_weights", kwargs=dict(weights_iterator=weights))
+    if DEVICE == "cuda":
+        engine.wake_up(tags=["kv_cache"])
+    engine.reset_prefix_cache()
+
+
+def describe(groups: list[list[Rollout]]) -> dict:
+    """Metrics of what was sampled, before anything is learnt from it."""
+    rollouts = [r for group in groups for r in group]
+    right_PG = np.array([[r.reward for r in group] for group in groups])
+    return {
+        "reward/mean": right_PG.mean(),
+        **{f"reward/{verdict}": np.mean([r.verdict == verdict for r in rollouts]) for verdict in verifiers.VERDICTS},
+        "group/all_right": right_PG.all(axis=1).mean(),
+        "group/all_wrong": (right_PG == 0).all(axis=1).mean(),
+        "response/length": np.mean([len(r.token_ids) for r in rollouts]),
+        "response/truncated": np.mean([r.truncated for r in rollouts]),
+        # −log π_old averaged over sampled tokens estimates the mean entropy without bias, in nats per token
+        "sampler/entropy": -np.mean([logprob for r in rollouts for logprob in r.logprobs]),
+    }
+
+
+def evaluate(engine, problems: list[Problem], args: Args) -> dict:
+    """pass@1 (mean over k samples) and pass@k (any of the k), over all problems and by level."""
+    groups, k, metrics = sample(engine, problems, args.eval_samples, args), args.eval_samples, {}
+    for level in sorted({""} | {p.level for p in problems}):
+        right = np.array([[r.reward for r in group] for group in groups if level in ("", group[0].problem.level)])
+        suffix = f"/{level}" if level else ""
+        metrics |= {f"eval/pass@1{suffix}": right.mean(), f"eval/pass@{k}{suffix}": right.max(axis=1).mean()}
+    sampled = describe(groups)
+    return metrics | {"eval/unparsed": sampled["reward/unparsed"], "eval/truncated": sampled["response/truncated"]}
+
+
+def show(group: list[Rollout], step: int, run: Path, printed: bool):
+    """One group to rollouts.jsonl, and one of its responses to the screen."""
+    with open(run / "rollouts.jsonl", "a") as file:
+        file.writelines(json.dumps({"step": step} | asdict(r)) + "\n" for r in group)
+    if printed:
+        r = group[0]
+        tqdm.write(f"\n[step {step}] {r.problem.prompt}\n{r.text}\n[{r.verdict}; the answer is {r.problem.answer}]\n")
+
+
+def save_checkpoint(policy: Policy, tokenizer, path: Path):
+    """A Hugging Face folder, written beside its place and renamed into it: complete, or not there."""
+    partial = path.with_name(path.name + ".partial")
+    policy.lm.save_pretrained(partial)
+    tokenizer.save_pretrained(partial)
+    partial.rename(path)
+
+
+# ----------------------------------------------------------------------------------------------------------------- main
+def deal(problems: list[Problem], step: int, args: Args) -> list[Problem]:
+    """The problems of a step: every epoch shuffled anew, by the seed and the epoch alone."""
+    first, n = (step - 1) * args.problems, len(problems)
+    epochs = range(first // n, (first + args.problems - 1) // n + 1)
+    order = np.concatenate([np.random.default_rng((args.seed, epoch)).permutation(n) for epoch in epochs])
+    return [problems[i] for i in order[first % n :][: args.problems]]
+
+
+def main(args: Args):
+    run = Path("runs") / (args.name or f"{Path(__file__).stem}-{time.strftime('%Y%m%d-%H%M%S')}")
+    if run.exists():
+        sys.exit(f"{run} already holds a run: choose another --name")
+    try:
+        tokenizer, config = AutoTokenizer.from_pretrained(args.model), AutoConfig.from_pretrained(args.model)
+    except Exception as e:
+        sys.exit(f"{args.model} is neither a model's folder nor on the hub: {' '.join(str(e).split())[:300]}")
+    if args.max_prompt_tokens + args.max_response_tokens > getattr(config, "max_position_embeddings", np.inf):
+        sys.exit(f"{args.model} reads {config.max_position_embeddings} tokens: lower --max-{{prompt,response}}-tokens")
+    problems = load_problems(args.dataset, tokenizer, args)
+    if args.eval_dataset:
+        held_out = load_problems(args.eval_dataset, tokenizer, args)[: args.eval_problems]
+    else:
+        order = np.random.default_rng(args.seed).permutation(len(problems))
+        held_out, problems = ([problems[i] for i in part] for part in np.split(order, [args.eval_problems]))
+    if len(problems) < args.problems:
+        sys.exit(f"{len(problems)} problems to train on are fewer than the --problems {args.problems} of one step")
+
+    policy = Policy(args).to(DEVICE)
+    reference = Policy(args).to(DEVICE).requires_grad_(False) if args.kl_coef > 0 else None
+    optimizer = torch.optim.AdamW(policy.parameters(), lr=args.lr, betas=(0.9, 0.99), weight_decay=0.0)
+    engine = start_engine(args)
+    run.mkdir(parents=True)
+    (run / "args.json").write_text(json.dumps(asdict(args), indent=2))
+    if args.wandb:
+        import wandb
+
+        wandb.init(project="minrlvr", name=run.name, config=asdict(args))
+
+    def log(step, metrics):
+        with open(run / "metrics.jsonl", "a") as file:
+            file.write(json.dumps({"step": step} | {name: float(value) for name, value in metrics.items()}) + "\n")
+        if args.wandb:
+            wandb.log(metrics, step=step)
+
+    torch.manual_seed(hash((args.seed, 0)))  # the engine lives in this process and draws from the same generator
+    before = scores = evaluate(engine, held_out, args)
+    log(0, before)
+    if before["eval/pass@1"] == 0:
+        print(f"warning: no held-out response is right; {before['eval/truncated']:.0%} reached --max-response-tokens, "
+              f"{before['eval/unparsed']:.0%} have no final \\boxed{{}}: is it the length or the template?")
+    bar = tqdm(range(1, args.steps + 1), desc=run.name)
+    for step in bar:
+        torch.manual_seed(hash((args.seed, step)))
+        clock = [time.time()]
+        groups = sample(engine, deal(problems, step, args), args.group_size, args)
+        metrics = describe(groups) | guide(engine, groups, args)
+        for group in groups:
+            for r, advantage in zip(group, advantages(np.array([r.reward for r in group]))):
+                r.advantage = float(advantage)
+        clock.append(time.time())
+
+        if DEVICE == "cuda":
+            engine.sleep(level=1)  # not 2, which drops the weights that the sync writes into
+        metrics |= update(policy, reference, optimizer, groups, args)
+        clock.append(time.time())
+        sync_weights(policy, engine)
+        clock.append(time.time())
+
+        metrics |= dict(zip(("perf/sample_s", "perf/train_s", "perf/sync_s"), np.diff(clock)))
+        metrics["perf/tokens_per_s"] = sum(len(r.token_ids) for g in groups for r in g) / (clock[-1] - clock[0])
+        metrics["perf/gpu_gib"] = torch.cuda.max_memory_allocated() / 2**30 if DEVICE == "cuda" else 0
+        if step % args.eval_every == 0 or step == args.steps:
+            scores = evaluate(engine, held_out, args)
+            metrics |= scores
+        log(step, metrics)
+        show(groups[0], step, run, printed=step % args.eval_every == 0)
+        bar.set_postfix_str(f"reward {metrics['reward/mean']:.2f}, held-out pass@1 {scores['eval/pass@1']:.2f}, "
+                            f"length {metrics['response/length']:.0f}, entropy {metrics['sampler/entropy']:.3f}")
+    save_checkpoint(policy, tokenizer, run / f"step_{args.steps:06d}")
+    for name, value in scores.items():
+        print(f"{name:24} {before[name]:.3f} -> {value:.3f}")
+    print(f"metrics.jsonl, rollouts.jsonl and the model, step_{args.steps:06d}, are in {run}")
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Args))
