@@ -41,6 +41,7 @@ import datasets
 import numpy as np
 import torch
 import tyro
+import wandb
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 from tqdm import tqdm
@@ -300,9 +301,7 @@ def advantages(rewards_G: np.ndarray, positive_weight: float) -> np.ndarray:
     return np.where(advantages_G < 0, advantages_G, positive_weight * advantages_G)
 
 
-def policy_loss(
-    logprobs: Tensor, old_logprobs: Tensor, advantage: Tensor, mask: Tensor, args: Args
-) -> tuple[Tensor, dict[str, Tensor]]:
+def policy_loss(logprobs: Tensor, old_logprobs: Tensor, advantage: Tensor, mask: Tensor, args: Args):
     """−min(w A, clip(w, 1 − ε_low, 1 + ε_high) A) of each token [B, L − 1], and a value per response token to log."""
     ratio = (logprobs - old_logprobs).exp()
     clipped_ratio = ratio.clamp(1 - args.clip_low, 1 + args.clip_high)
@@ -468,16 +467,12 @@ def main(args: Args):
     engine = start_engine(args)
     run.mkdir(parents=True)
     (run / "args.json").write_text(json.dumps(asdict(args), indent=2))
-    if args.wandb:
-        import wandb
-
-        wandb.init(project="minrlvr", name=run.name, config=asdict(args))
+    wandb.init(project="minrlvr", name=run.name, config=asdict(args), mode=None if args.wandb else "disabled")
 
     def log(step, metrics):
         with open(run / "metrics.jsonl", "a") as file:
             file.write(json.dumps({"step": step} | {name: float(value) for name, value in metrics.items()}) + "\n")
-        if args.wandb:
-            wandb.log(metrics, step=step)
+        wandb.log(metrics, step=step)
 
     torch.manual_seed(hash((args.seed, 0)))  # the engine lives in this process and draws from the same generator
     before = scores = evaluate(engine, held_out, args)
@@ -506,11 +501,10 @@ def main(args: Args):
         metrics |= dict(zip(("perf/sample_s", "perf/train_s", "perf/sync_s"), np.diff(clock)))
         metrics["perf/tokens_per_s"] = sum(len(r.token_ids) for g in groups for r in g) / (clock[-1] - clock[0])
         metrics["perf/gpu_gib"] = torch.cuda.max_memory_allocated() / 2**30 if DEVICE == "cuda" else 0
-        if step % args.eval_every == 0 or step == args.steps:
+        if evaluating := step % args.eval_every == 0 or step == args.steps:
             scores = evaluate(engine, held_out, args)
-            metrics |= scores
-        log(step, metrics)
-        show(groups[0], step, run, printed=step % args.eval_every == 0)
+        log(step, metrics | scores if evaluating else metrics)
+        show(groups[0], step, run, printed=evaluating)
         bar.set_postfix_str(f"reward {metrics['reward/mean']:.2f}, held-out pass@1 {scores['eval/pass@1']:.2f}, "
                             f"length {metrics['response/length']:.0f}, entropy {metrics['sampler/entropy']:.3f}")
     save_checkpoint(policy, tokenizer, run / f"step_{args.steps:06d}")
