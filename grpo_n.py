@@ -25,7 +25,8 @@ With the toy (see toy.py), on a CPU, a few minutes:
 On a GPU:
 
     python grpo_n.py --model Qwen/Qwen2.5-1.5B-Instruct \
-        --dataset openai/gsm8k:main --eval-dataset openai/gsm8k:main:test --max-response-tokens 1024
+        --dataset openai/gsm8k:main --eval-dataset openai/gsm8k:main:test --max-response-tokens 1024 \
+        --gradient-checkpointing
 """
 
 import json
@@ -67,8 +68,10 @@ class Args:
     """Problems to train on: a .jsonl, .json or .parquet file, or NAME[:CONFIG[:SPLIT]] on the hub; see README."""
     eval_dataset: str = ""
     """Held-out problems in the same forms. Empty: hold out --eval-problems of the training problems."""
+    verifier: str = "math"
+    """Who checks the answers: math, choice, code, or your own FILE.py:FUNCTION. A column verifier has precedence."""
     skip_bad_rows: bool = False
-    """Leave out rows whose answer is missing or cannot be parsed, instead of stopping."""
+    """Leave out rows whose answer is missing or cannot be read, instead of stopping."""
     instruction: str = "Think step by step, and put your final answer in \\boxed{}."
     """Follows problems that are plain text, after an empty line. Chat lists are used as they are."""
     max_prompt_tokens: int = 1024
@@ -116,7 +119,7 @@ class Args:
 
     vllm_memory: float = 0.45
     """Share of the GPU's memory for vLLM. On a CPU VLLM_CPU_KVCACHE_SPACE decides, in GiB."""
-    microbatch_tokens: int = 16384
+    microbatch_tokens: int = 8192
     """Padded tokens per forward and backward pass. Lower it when training runs out of memory."""
     gradient_checkpointing: bool = False
     """Recompute activations in the backward pass: slower, far less memory."""
@@ -133,6 +136,10 @@ class Args:
             sys.exit("--group-size 1 makes every advantage zero: use at least 2")
         if self.minibatches > self.problems:
             sys.exit(f"--minibatches {self.minibatches} are more than --problems {self.problems}: lower the former")
+        try:
+            verifiers.load(self.verifier)
+        except ValueError as e:
+            sys.exit(f"--verifier: {e}")
 
 
 # ------------------------------------------------------------------------------------------------------------- problems
@@ -143,18 +150,17 @@ class Problem:
     prompt: str
     prompt_ids: list[int]
     answer: str
+    verifier: str
     level: str
 
 
 def load_rows(source: str):
-    """The rows of a local file or of a dataset on the hub."""
+    """The rows of a local file or of a dataset on the hub, columns within columns as `outer.inner`."""
     name, config, split = (source.split(":") + ["", ""])[:3]
     kind = {".json": "json", ".jsonl": "json", ".parquet": "parquet"}.get(Path(source).suffix)
-    if kind and not Path(source).is_file():
-        sys.exit(f"there is no dataset file {source}")
     try:
         files = {"data_files": source} if kind else {"name": config or None}
-        rows = datasets.load_dataset(kind or name, **files, split=split or "train")
+        rows = datasets.load_dataset(kind or name, **files, split=split or "train").flatten()
     except Exception as e:
         sys.exit(f"cannot load the dataset {source}: {type(e).__name__}: {' '.join(str(e).split())[:300]}")
     return rows if len(rows) else sys.exit(f"the dataset {source} has no rows")
@@ -165,7 +171,7 @@ def load_problems(source: str, tokenizer, args: Args) -> list[Problem]:
     rows = load_rows(source)
 
     def column(*names):
-        found = [name for name in names if name.split(".")[0] in rows.column_names]
+        found = [name for name in names if name in rows.column_names]
         return found[0] if found else sys.exit(f"{source} has columns {rows.column_names}, none of {', '.join(names)}")
 
     def encode(messages):
@@ -176,28 +182,29 @@ def load_problems(source: str, tokenizer, args: Args) -> list[Problem]:
         return prompt, tokenizer(prompt, add_special_tokens=not tokenizer.chat_template).input_ids
 
     problem_column = column("problem", "question", "prompt")
-    answer_column = column("answer", "solution", "reward_model.ground_truth")
+    answer_column = column("answer", "solution", "reward_model.ground_truth", "test_list", "test")
     problems, bad, too_long = [], [], 0
     for index, row in enumerate(tqdm(rows, desc=f"reading {source}", leave=False)):
-        messages, answer = row[problem_column], row
-        for key in answer_column.split("."):
-            answer = (answer or {}).get(key)
+        messages, answer, verifier = row[problem_column], row[answer_column], row.get("verifier") or args.verifier
         try:
-            answer = verifiers.reference("" if answer is None else str(answer))
+            answer = "" if answer is None else answer if isinstance(answer, str) else json.dumps(answer)
+            answer = verifiers.reference(answer, verifier)
+            if not messages:
+                raise ValueError("the problem is empty")
         except ValueError as e:
             bad.append(f"row {index}: {e}")
             continue
-        if not isinstance(messages, list):
+        if isinstance(messages, str):
             messages = [{"role": "user", "content": f"{messages}\n\n{args.instruction}".strip()}]
         prompt, prompt_ids = encode(messages)
         if len(prompt_ids) > args.max_prompt_tokens:
             too_long += 1
         else:
-            problems.append(Problem(prompt, prompt_ids, answer, str(row.get("level") or "")))
+            problems.append(Problem(prompt, prompt_ids, answer, verifier, str(row.get("level") or "")))
     if bad and not args.skip_bad_rows:
-        sys.exit(f"{len(bad)} of {len(rows)} rows of {source} have no usable {answer_column} ({bad[0]}): "
+        sys.exit(f"{len(bad)} of {len(rows)} rows of {source} have no usable problem or {answer_column} ({bad[0]}): "
                  "mend them, or pass --skip-bad-rows")
-    print(f"{source}: {len(problems)} problems; {len(bad)} without an answer and {too_long} with long prompts left out")
+    print(f"{source}: {len(problems)} problems; {len(bad)} unusable ones and {too_long} with long prompts left out")
     return problems or sys.exit(f"no problem is left of {source}: --max-prompt-tokens is {args.max_prompt_tokens}")
 
 
@@ -237,15 +244,15 @@ def sample(engine, problems: list[Problem], n: int, args: Args) -> list[list[Rol
 
     params = SamplingParams(n=n, temperature=args.temperature, max_tokens=args.max_response_tokens, logprobs=0)
     prompts = [{"prompt_token_ids": p.prompt_ids} for p in problems]
-    groups = []
-    for problem, request in zip(problems, engine.generate(prompts, params, use_tqdm=False)):
-        groups.append([])
-        for o in request.outputs:
-            logprobs = [step[token].logprob for token, step in zip(o.token_ids, o.logprobs)]
-            verdict, truncated = verifiers.verify(o.text, problem.answer), o.finish_reason == "length"
-            reward = float(verdict == "right")
-            groups[-1].append(Rollout(problem, list(o.token_ids), logprobs, o.text, truncated, verdict, reward))
-    return groups
+    outputs = [(p, o) for p, request in zip(problems, engine.generate(prompts, params, use_tqdm=False))
+               for o in request.outputs]
+    verdicts = verifiers.verify([(p.verifier, o.text, p.answer) for p, o in outputs])
+    rollouts = []
+    for (problem, o), verdict in zip(outputs, verdicts):
+        logprobs = [step[token].logprob for token, step in zip(o.token_ids, o.logprobs)]
+        truncated, reward = o.finish_reason == "length", float(verdict == "right")
+        rollouts.append(Rollout(problem, list(o.token_ids), logprobs, o.text, truncated, verdict, reward))
+    return [rollouts[i : i + n] for i in range(0, len(rollouts), n)]
 
 
 # --------------------------------------------------------------------------------------------------------------- policy
@@ -314,13 +321,6 @@ def policy_loss(logprobs: Tensor, old_logprobs: Tensor, advantage: Tensor, mask:
     }
 
 
-def token_weight(rollout: Rollout, minibatch: list[Rollout], args: Args) -> float:
-    """What a token of the rollout counts for in the mini-batch's loss. Rollouts without a gradient are counted."""
-    if args.loss_norm == "token":
-        return 1 / sum(len(r.token_ids) for r in minibatch)
-    return 1 / len(minibatch) / (len(rollout.token_ids) if args.loss_norm == "sequence" else args.max_response_tokens)
-
-
 # --------------------------------------------------------------------------------- update, sync, evaluation, checkpoint
 def microbatches(rollouts: list[Rollout], budget: int):
     """Rollouts of like length together, in batches of at most `budget` padded tokens (or of one rollout)."""
@@ -340,6 +340,7 @@ def update(policy: Policy, reference: Policy | None, optimizer, groups: list[lis
     order = torch.randperm(len(groups)).tolist()
     for k in range(args.minibatches):
         minibatch = [r for i in order[k :: args.minibatches] for r in groups[i]]
+        mean_length, longest = np.mean([len(r.token_ids) for r in minibatch]), args.max_response_tokens
         trained = [r for r in minibatch if r.advantage != 0 or args.kl_coef > 0]
         if not trained:
             continue  # nothing to learn, so Adam's momentum should not move the weights either
@@ -354,18 +355,17 @@ def update(policy: Policy, reference: Policy | None, optimizer, groups: list[lis
                 gap = (logprobs - old_logprobs).abs()[mask]
                 stats |= {"sampler/logprob_gap_mean": gap, "sampler/logprob_gap_max": gap}
             if reference is not None:
-                with torch.no_grad():
-                    reference_logprobs, _ = reference(ids, mask)
-                log_ratio = reference_logprobs - logprobs
+                log_ratio = reference(ids, mask)[0] - logprobs
                 kl = log_ratio.exp() - 1 - log_ratio  # never negative: k3 of Schulman's note
                 loss, stats["policy/kl"] = loss + args.kl_coef * kl, kl[mask]
-            weight = torch.tensor([token_weight(r, minibatch, args) for r in batch], device=DEVICE)
-            loss = (loss * mask * weight[:, None]).sum()
+            lengths = {"sequence": mask.sum(-1, keepdim=True), "token": mean_length, "constant": longest}
+            loss = (loss * mask / lengths[args.loss_norm]).sum() / len(minibatch)  # skipped rollouts count
             loss.backward()
             losses[-1] += loss.item()
             for name, value in stats.items():
                 values[name].append(value.detach().float())
-        if not norms and (gap := torch.cat(values["sampler/logprob_gap_mean"]).mean()) > args.max_logprob_gap:
+        gaps = torch.cat(values["sampler/logprob_gap_mean"])
+        if not (gap := gaps.sum() / max(1, len(gaps))) <= args.max_logprob_gap:  # true for NaN as well
             sys.exit(f"with the same weights, sampler and trainer differ by {gap:.3f} nats per token, more than the "
                      f"--max-logprob-gap of {args.max_logprob_gap}: do both support this model and its precision?")
         norms.append(nn.utils.clip_grad_norm_(policy.parameters(), args.max_grad_norm).item())
@@ -434,12 +434,10 @@ def save_checkpoint(policy: Policy, tokenizer, path: Path):
 
 
 # ----------------------------------------------------------------------------------------------------------------- main
-def deal(problems: list[Problem], step: int, args: Args) -> list[Problem]:
-    """The problems of a step: every epoch shuffled anew, by the seed and the epoch alone."""
-    first, n = (step - 1) * args.problems, len(problems)
-    epochs = range(first // n, (first + args.problems - 1) // n + 1)
-    order = np.concatenate([np.random.default_rng((args.seed, epoch)).permutation(n) for epoch in epochs])
-    return [problems[i] for i in order[first % n :][: args.problems]]
+def seed_everything(seed: int, step: int):
+    """vLLM runs in this process: on a CPU it draws from torch's generator, on a GPU it takes seeds from numpy's."""
+    torch.manual_seed(hash((seed, step)))
+    np.random.seed(hash((seed, step)) % 2**32)
 
 
 def main(args: Args):
@@ -456,25 +454,28 @@ def main(args: Args):
     if args.eval_dataset:
         held_out = load_problems(args.eval_dataset, tokenizer, args)[: args.eval_problems]
     else:
-        order = np.random.default_rng(args.seed).permutation(len(problems))
-        held_out, problems = ([problems[i] for i in part] for part in np.split(order, [args.eval_problems]))
+        shuffled = np.random.default_rng(args.seed).permutation(len(problems))
+        held_out, problems = ([problems[i] for i in part] for part in np.split(shuffled, [args.eval_problems]))
     if len(problems) < args.problems:
         sys.exit(f"{len(problems)} problems to train on are fewer than the --problems {args.problems} of one step")
 
+    epochs = range(args.steps * args.problems // len(problems) + 1)
+    order = np.concatenate([np.random.default_rng((args.seed, e)).permutation(len(problems)) for e in epochs])
+
+    wandb.init(project="minrlvr", name=run.name, config=asdict(args), mode=None if args.wandb else "disabled")
     policy = Policy(args).to(DEVICE)
     reference = Policy(args).to(DEVICE).requires_grad_(False) if args.kl_coef > 0 else None
     optimizer = torch.optim.AdamW(policy.parameters(), lr=args.lr, betas=(0.9, 0.99), weight_decay=0.0)
     engine = start_engine(args)
     run.mkdir(parents=True)
     (run / "args.json").write_text(json.dumps(asdict(args), indent=2))
-    wandb.init(project="minrlvr", name=run.name, config=asdict(args), mode=None if args.wandb else "disabled")
 
     def log(step, metrics):
         with open(run / "metrics.jsonl", "a") as file:
             file.write(json.dumps({"step": step} | {name: float(value) for name, value in metrics.items()}) + "\n")
         wandb.log(metrics, step=step)
 
-    torch.manual_seed(hash((args.seed, 0)))  # the engine lives in this process and draws from the same generator
+    seed_everything(args.seed, step=0)
     before = scores = evaluate(engine, held_out, args)
     log(0, before)
     if before["eval/pass@1"] == 0:
@@ -482,9 +483,10 @@ def main(args: Args):
               f"{before['eval/unparsed']:.0%} have no final \\boxed{{}}: is it the length or the template?")
     bar = tqdm(range(1, args.steps + 1), desc=run.name)
     for step in bar:
-        torch.manual_seed(hash((args.seed, step)))
+        seed_everything(args.seed, step)
         clock = [time.time()]
-        groups = sample(engine, deal(problems, step, args), args.group_size, args)
+        dealt = [problems[i] for i in order[(step - 1) * args.problems : step * args.problems]]
+        groups = sample(engine, dealt, args.group_size, args)
         metrics = describe(groups)
         for group in groups:
             for r, advantage in zip(group, advantages(np.array([r.reward for r in group]), args.positive_weight)):
@@ -495,6 +497,7 @@ def main(args: Args):
             engine.sleep(level=1)  # not 2, which drops the weights that the sync writes into
         metrics |= update(policy, reference, optimizer, groups, args)
         clock.append(time.time())
+        optimizer.zero_grad()  # the memory of the gradients is the sampler's now
         sync_weights(policy, engine)
         clock.append(time.time())
 

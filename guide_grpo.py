@@ -4,32 +4,33 @@ al., arXiv 2506.13923).
 For each problem q sample a group of G responses y_i from the sampler π_old and verify them (r_i = 1 if right, else
 0). Where all fail, sample G more with a hint h in the prompt, let them join the group, and maximise
 
-    J(θ) = E[ 1/|G| Σ_i 1/|y_i| Σ_t min( w_it A_i , clip(w_it, 1 − ε_low, 1 + ε_high) A_i ) ]  −  β KL(π_θ ‖ π_ref)
+    J(θ) = E[ 1/N Σ_i 1/|y_i| Σ_t min( w_it A_i , clip(w_it, 1 − ε_low, 1 + ε_high) A_i ) ]  −  β KL(π_θ ‖ π_ref)
 
     w_it = π_θ(y_it | q, y_i<t) / π_old(y_it | c_i, y_i<t)        c_i = (q, h) if y_i was guided, else q
     A_i  = (r_i − mean(r)) / (std(r) + 1e-6)                      over the joint group, the failures included
 
-The numerator never sees the hint: the policy is optimised for the prompt it will be given. As π_old is what vLLM
-reported under the prompt it saw, the ratio is the same line of code as in grpo.py. What differs from grpo.py:
+N counts all responses of the mini-batch. The numerator never sees the hint: the policy is optimised for the prompt it
+will be given. As π_old is what vLLM reported under the prompt it saw, the ratio is grpo.py's line. What differs:
  1. `guide()` samples again, and `load_problems()` reads the column hint (a text, or a chat list).
  2. `policy_loss()` has the paper's ablations for guided tokens: ratio or none, clip or none, reshaping r / (r + γ).
  3. --guidance never is grpo.py, to the bit. always guides every problem that has a hint.
 
-The released code differs from these defaults, which the paper's text allows and the toy prefers: there the guided
-group replaces the failed one, guided tokens are not clipped and r becomes r / (r + γ), γ the 0.9 quantile of r
-(--guided-group replace --no-clip-guided --reshape quantile). Where a hint is followed nearly always, a replaced
-group is all right and teaches nothing; joined with the failures it keeps a contrast. Guidance helps with many
-moderately unlikely decisions; one rare decision is scaled by its own tiny ratio and gains nothing.
+The released code has other defaults: the guided group replaces the failed one, guided tokens are not clipped, r
+becomes r / (r + γ) with γ the 0.9 quantile of r (--guided-group replace --no-clip-guided --reshape quantile), and
+uniform groups are dropped and drawn anew. Where a hint is nearly always followed, a replaced group is all right and
+teaches nothing; joined with its failures it keeps a contrast. The cap in --clip-guided is ours, against tokens that
+the hint made rare. Guidance helps with many moderately unlikely decisions; a single rare one is scaled by its own
+tiny ratio and gains nothing.
 
 With the toy (see toy.py), on a CPU, a few minutes:
 
     python guide_grpo.py --model toy/model --dataset toy/train.jsonl --eval-dataset toy/test.jsonl \
         --max-prompt-tokens 128 --max-response-tokens 64 --problems 24 --steps 160 --lr 2e-4
 
-On GPUs (see README for several):
+On a GPU:
 
-    python guide_grpo.py --model Qwen/Qwen2.5-Math-7B --dataset vaskarnath/guide_math_rl_dataset \
-        --max-response-tokens 3072 --gradient-checkpointing
+    python guide_grpo.py --model Qwen/Qwen2.5-Math-1.5B --dataset vaskarnath/guide_math_rl_dataset \
+        --max-response-tokens 2048 --gradient-checkpointing
 """
 
 import json
@@ -71,8 +72,10 @@ class Args:
     """Problems to train on: a .jsonl, .json or .parquet file, or NAME[:CONFIG[:SPLIT]] on the hub; see README."""
     eval_dataset: str = ""
     """Held-out problems in the same forms. Empty: hold out --eval-problems of the training problems."""
+    verifier: str = "math"
+    """Who checks the answers: math, choice, code, or your own FILE.py:FUNCTION. A column verifier has precedence."""
     skip_bad_rows: bool = False
-    """Leave out rows whose answer is missing or cannot be parsed, instead of stopping."""
+    """Leave out rows whose answer is missing or cannot be read, instead of stopping."""
     instruction: str = "Think step by step, and put your final answer in \\boxed{}."
     """Follows problems that are plain text, after an empty line. Chat lists are used as they are."""
     max_prompt_tokens: int = 1024
@@ -113,7 +116,7 @@ class Args:
     guided_ratio: bool = True
     """Weigh guided tokens by their importance ratio. Without it their weight is 1, as if they were on-policy."""
     clip_guided: bool = True
-    """Clip guided tokens as all others. The released code does not."""
+    """Clip guided tokens as all others and, whatever the sign of A, never weigh them by more than 1 + ε_high."""
     reshape: Literal["none", "constant", "quantile"] = "none"
     """Replace a guided token's ratio r by r / (r + γ), with --gamma or the 0.9 quantile of the step's ratios as γ."""
     gamma: float = 0.1
@@ -132,7 +135,7 @@ class Args:
 
     vllm_memory: float = 0.45
     """Share of the GPU's memory for vLLM. On a CPU VLLM_CPU_KVCACHE_SPACE decides, in GiB."""
-    microbatch_tokens: int = 16384
+    microbatch_tokens: int = 8192
     """Padded tokens per forward and backward pass. Lower it when training runs out of memory."""
     gradient_checkpointing: bool = False
     """Recompute activations in the backward pass: slower, far less memory."""
@@ -153,6 +156,13 @@ class Args:
             sys.exit(f"--guide-threshold {self.guide_threshold} calls every group failed: use --guidance always")
         if not self.guided_ratio and self.reshape != "none":
             sys.exit(f"--no-guided-ratio leaves nothing to reshape: drop --reshape {self.reshape}")
+        if self.clip_guided and self.reshape != "none":
+            sys.exit(f"--reshape {self.reshape} makes most ratios so small that they count as clipped: "
+                     "add --no-clip-guided")
+        try:
+            verifiers.load(self.verifier)
+        except ValueError as e:
+            sys.exit(f"--verifier: {e}")
 
 
 # ------------------------------------------------------------------------------------------------------------- problems
@@ -164,18 +174,17 @@ class Problem:
     prompt_ids: list[int]
     hint_ids: list[int]  # the prompt with the hint in its user turn; empty if there is no hint
     answer: str
+    verifier: str
     level: str
 
 
 def load_rows(source: str):
-    """The rows of a local file or of a dataset on the hub."""
+    """The rows of a local file or of a dataset on the hub, columns within columns as `outer.inner`."""
     name, config, split = (source.split(":") + ["", ""])[:3]
     kind = {".json": "json", ".jsonl": "json", ".parquet": "parquet"}.get(Path(source).suffix)
-    if kind and not Path(source).is_file():
-        sys.exit(f"there is no dataset file {source}")
     try:
         files = {"data_files": source} if kind else {"name": config or None}
-        rows = datasets.load_dataset(kind or name, **files, split=split or "train")
+        rows = datasets.load_dataset(kind or name, **files, split=split or "train").flatten()
     except Exception as e:
         sys.exit(f"cannot load the dataset {source}: {type(e).__name__}: {' '.join(str(e).split())[:300]}")
     return rows if len(rows) else sys.exit(f"the dataset {source} has no rows")
@@ -186,7 +195,7 @@ def load_problems(source: str, tokenizer, args: Args) -> list[Problem]:
     rows = load_rows(source)
 
     def column(*names):
-        found = [name for name in names if name.split(".")[0] in rows.column_names]
+        found = [name for name in names if name in rows.column_names]
         return found[0] if found else sys.exit(f"{source} has columns {rows.column_names}, none of {', '.join(names)}")
 
     def encode(messages):
@@ -197,32 +206,34 @@ def load_problems(source: str, tokenizer, args: Args) -> list[Problem]:
         return prompt, tokenizer(prompt, add_special_tokens=not tokenizer.chat_template).input_ids
 
     problem_column = column("problem", "question", "prompt")
-    answer_column = column("answer", "solution", "reward_model.ground_truth")
+    answer_column = column("answer", "solution", "reward_model.ground_truth", "test_list", "test")
     problems, bad, too_long = [], [], 0
     for index, row in enumerate(tqdm(rows, desc=f"reading {source}", leave=False)):
-        messages, answer = row[problem_column], row
-        for key in answer_column.split("."):
-            answer = (answer or {}).get(key)
+        messages, answer, verifier = row[problem_column], row[answer_column], row.get("verifier") or args.verifier
         try:
-            answer = verifiers.reference("" if answer is None else str(answer))
+            answer = "" if answer is None else answer if isinstance(answer, str) else json.dumps(answer)
+            answer = verifiers.reference(answer, verifier)
+            if not messages:
+                raise ValueError("the problem is empty")
         except ValueError as e:
             bad.append(f"row {index}: {e}")
             continue
-        if not isinstance(messages, list):
+        if isinstance(messages, str):
             messages = [{"role": "user", "content": f"{messages}\n\n{args.instruction}".strip()}]
         prompt, prompt_ids = encode(messages)
-        hint = row.get("hint") or ""
-        hinted = hint[-1]["content"] if isinstance(hint, list) else f"{messages[-1]['content']}\n\nHint: {hint}"
-        hint_ids = encode([*messages[:-1], messages[-1] | {"content": hinted}])[1] if hint else []
+        hint, user = row.get("hint"), max((i for i, m in enumerate(messages) if m["role"] == "user"), default=-1)
+        if isinstance(hint, str):
+            hint = hint and [{"role": "user", "content": f"{messages[user]['content']}\n\nHint: {hint}"}]
+        hint_ids = encode([*messages[:user], hint[-1], *messages[user:][1:]])[1] if hint else []
         hint_ids = hint_ids if len(hint_ids) <= args.max_prompt_tokens else []
         if len(prompt_ids) > args.max_prompt_tokens:
             too_long += 1
         else:
-            problems.append(Problem(prompt, prompt_ids, hint_ids, answer, str(row.get("level") or "")))
+            problems.append(Problem(prompt, prompt_ids, hint_ids, answer, verifier, str(row.get("level") or "")))
     if bad and not args.skip_bad_rows:
-        sys.exit(f"{len(bad)} of {len(rows)} rows of {source} have no usable {answer_column} ({bad[0]}): "
+        sys.exit(f"{len(bad)} of {len(rows)} rows of {source} have no usable problem or {answer_column} ({bad[0]}): "
                  "mend them, or pass --skip-bad-rows")
-    print(f"{source}: {len(problems)} problems; {len(bad)} without an answer and {too_long} with long prompts left out")
+    print(f"{source}: {len(problems)} problems; {len(bad)} unusable ones and {too_long} with long prompts left out")
     print(f"{sum(bool(p.hint_ids) for p in problems)} of them have a hint whose prompt fits")
     return problems or sys.exit(f"no problem is left of {source}: --max-prompt-tokens is {args.max_prompt_tokens}")
 
@@ -264,15 +275,15 @@ def sample(engine, problems: list[Problem], n: int, args: Args, guided: bool = F
 
     params = SamplingParams(n=n, temperature=args.temperature, max_tokens=args.max_response_tokens, logprobs=0)
     prompts = [{"prompt_token_ids": p.hint_ids if guided else p.prompt_ids} for p in problems]
-    groups = []
-    for problem, request in zip(problems, engine.generate(prompts, params, use_tqdm=False)):
-        groups.append([])
-        for o in request.outputs:
-            logprobs = [step[token].logprob for token, step in zip(o.token_ids, o.logprobs)]
-            verdict, truncated = verifiers.verify(o.text, problem.answer), o.finish_reason == "length"
-            reward = float(verdict == "right")
-            groups[-1].append(Rollout(problem, list(o.token_ids), logprobs, o.text, truncated, verdict, reward, guided))
-    return groups
+    outputs = [(p, o) for p, request in zip(problems, engine.generate(prompts, params, use_tqdm=False))
+               for o in request.outputs]
+    verdicts = verifiers.verify([(p.verifier, o.text, p.answer) for p, o in outputs])
+    rollouts = []
+    for (problem, o), verdict in zip(outputs, verdicts):
+        logprobs = [step[token].logprob for token, step in zip(o.token_ids, o.logprobs)]
+        truncated, reward = o.finish_reason == "length", float(verdict == "right")
+        rollouts.append(Rollout(problem, list(o.token_ids), logprobs, o.text, truncated, verdict, reward, guided))
+    return [rollouts[i : i + n] for i in range(0, len(rollouts), n)]
 
 
 def guide(engine, groups: list[list[Rollout]], args: Args) -> dict:
@@ -350,6 +361,8 @@ def policy_loss(logprobs, old_logprobs, advantage, mask, guided: Tensor, gamma: 
         weight = torch.where(guided, (logprobs - logprobs.detach()).exp(), ratio)
     elif gamma > 0:
         weight = torch.where(guided, ratio / (ratio + gamma), ratio)
+    if args.clip_guided:
+        weight = torch.where(guided, weight.clamp(max=1 + args.clip_high), weight)
     clipped_weight = weight.clamp(1 - args.clip_low, 1 + args.clip_high)
     if not args.clip_guided:
         clipped_weight = torch.where(guided, weight, clipped_weight)
@@ -358,8 +371,8 @@ def policy_loss(logprobs, old_logprobs, advantage, mask, guided: Tensor, gamma: 
     return loss, {
         "policy/ratio_mean": ratio[plain],
         "policy/ratio_max": ratio[plain],
-        "policy/clip_low": (clipped & (weight < 1) & (advantage < 0))[mask],
-        "policy/clip_high": (clipped & (weight > 1) & (advantage > 0))[mask],
+        "policy/clip_low": (clipped & (weight < 1) & (advantage < 0))[plain],
+        "policy/clip_high": (clipped & (weight > 1) & (advantage > 0))[plain],
         "guide/ratio_mean": ratio[mask & guided],
         "guide/ratio_max": ratio[mask & guided],
     }
@@ -376,13 +389,6 @@ def reshape_gamma(policy: Policy, groups: list[list[Rollout]], args: Args) -> fl
         ids, mask, old_logprobs, _ = collate(batch)
         ratios.append((policy(ids, mask)[0] - old_logprobs).exp()[mask].cpu())
     return max(1e-4, float(np.quantile(torch.cat(ratios), 0.9)))
-
-
-def token_weight(rollout: Rollout, minibatch: list[Rollout], args: Args) -> float:
-    """What a token of the rollout counts for in the mini-batch's loss. Rollouts without a gradient are counted."""
-    if args.loss_norm == "token":
-        return 1 / sum(len(r.token_ids) for r in minibatch)
-    return 1 / len(minibatch) / (len(rollout.token_ids) if args.loss_norm == "sequence" else args.max_response_tokens)
 
 
 # --------------------------------------------------------------------------------- update, sync, evaluation, checkpoint
@@ -405,6 +411,7 @@ def update(policy: Policy, reference: Policy | None, optimizer, groups: list[lis
     order = torch.randperm(len(groups)).tolist()
     for k in range(args.minibatches):
         minibatch = [r for i in order[k :: args.minibatches] for r in groups[i]]
+        mean_length, longest = np.mean([len(r.token_ids) for r in minibatch]), args.max_response_tokens
         trained = [r for r in minibatch if r.advantage != 0 or args.kl_coef > 0]
         if not trained:
             continue  # nothing to learn, so Adam's momentum should not move the weights either
@@ -420,18 +427,17 @@ def update(policy: Policy, reference: Policy | None, optimizer, groups: list[lis
                 gap = (logprobs - old_logprobs).abs()[mask & ~guided]
                 stats |= {"sampler/logprob_gap_mean": gap, "sampler/logprob_gap_max": gap}
             if reference is not None:
-                with torch.no_grad():
-                    reference_logprobs, _ = reference(ids, mask)
-                log_ratio = reference_logprobs - logprobs
+                log_ratio = reference(ids, mask)[0] - logprobs
                 kl = log_ratio.exp() - 1 - log_ratio  # never negative: k3 of Schulman's note
                 loss, stats["policy/kl"] = loss + args.kl_coef * kl, kl[mask]
-            weight = torch.tensor([token_weight(r, minibatch, args) for r in batch], device=DEVICE)
-            loss = (loss * mask * weight[:, None]).sum()
+            lengths = {"sequence": mask.sum(-1, keepdim=True), "token": mean_length, "constant": longest}
+            loss = (loss * mask / lengths[args.loss_norm]).sum() / len(minibatch)  # skipped rollouts count
             loss.backward()
             losses[-1] += loss.item()
             for name, value in stats.items():
                 values[name].append(value.detach().float())
-        if not norms and (gap := torch.cat(values["sampler/logprob_gap_mean"]).mean()) > args.max_logprob_gap:
+        gaps = torch.cat(values["sampler/logprob_gap_mean"])
+        if not (gap := gaps.sum() / max(1, len(gaps))) <= args.max_logprob_gap:  # true for NaN as well
             sys.exit(f"with the same weights, sampler and trainer differ by {gap:.3f} nats per token, more than the "
                      f"--max-logprob-gap of {args.max_logprob_gap}: do both support this model and its precision?")
         norms.append(nn.utils.clip_grad_norm_(policy.parameters(), args.max_grad_norm).item())
@@ -500,12 +506,10 @@ def save_checkpoint(policy: Policy, tokenizer, path: Path):
 
 
 # ----------------------------------------------------------------------------------------------------------------- main
-def deal(problems: list[Problem], step: int, args: Args) -> list[Problem]:
-    """The problems of a step: every epoch shuffled anew, by the seed and the epoch alone."""
-    first, n = (step - 1) * args.problems, len(problems)
-    epochs = range(first // n, (first + args.problems - 1) // n + 1)
-    order = np.concatenate([np.random.default_rng((args.seed, epoch)).permutation(n) for epoch in epochs])
-    return [problems[i] for i in order[first % n :][: args.problems]]
+def seed_everything(seed: int, step: int):
+    """vLLM runs in this process: on a CPU it draws from torch's generator, on a GPU it takes seeds from numpy's."""
+    torch.manual_seed(hash((seed, step)))
+    np.random.seed(hash((seed, step)) % 2**32)
 
 
 def main(args: Args):
@@ -522,25 +526,30 @@ def main(args: Args):
     if args.eval_dataset:
         held_out = load_problems(args.eval_dataset, tokenizer, args)[: args.eval_problems]
     else:
-        order = np.random.default_rng(args.seed).permutation(len(problems))
-        held_out, problems = ([problems[i] for i in part] for part in np.split(order, [args.eval_problems]))
+        shuffled = np.random.default_rng(args.seed).permutation(len(problems))
+        held_out, problems = ([problems[i] for i in part] for part in np.split(shuffled, [args.eval_problems]))
     if len(problems) < args.problems:
         sys.exit(f"{len(problems)} problems to train on are fewer than the --problems {args.problems} of one step")
 
+    epochs = range(args.steps * args.problems // len(problems) + 1)
+    order = np.concatenate([np.random.default_rng((args.seed, e)).permutation(len(problems)) for e in epochs])
+
+    wandb.init(project="minrlvr", name=run.name, config=asdict(args), mode=None if args.wandb else "disabled")
+    if args.guidance != "never" and not any(p.hint_ids for p in problems):
+        sys.exit(f"no problem of {args.dataset} has a hint that fits: add a column hint, or pass --guidance never")
     policy = Policy(args).to(DEVICE)
     reference = Policy(args).to(DEVICE).requires_grad_(False) if args.kl_coef > 0 else None
     optimizer = torch.optim.AdamW(policy.parameters(), lr=args.lr, betas=(0.9, 0.99), weight_decay=0.0)
     engine = start_engine(args)
     run.mkdir(parents=True)
     (run / "args.json").write_text(json.dumps(asdict(args), indent=2))
-    wandb.init(project="minrlvr", name=run.name, config=asdict(args), mode=None if args.wandb else "disabled")
 
     def log(step, metrics):
         with open(run / "metrics.jsonl", "a") as file:
             file.write(json.dumps({"step": step} | {name: float(value) for name, value in metrics.items()}) + "\n")
         wandb.log(metrics, step=step)
 
-    torch.manual_seed(hash((args.seed, 0)))  # the engine lives in this process and draws from the same generator
+    seed_everything(args.seed, step=0)
     before = scores = evaluate(engine, held_out, args)
     log(0, before)
     if before["eval/pass@1"] == 0:
@@ -548,9 +557,10 @@ def main(args: Args):
               f"{before['eval/unparsed']:.0%} have no final \\boxed{{}}: is it the length or the template?")
     bar = tqdm(range(1, args.steps + 1), desc=run.name)
     for step in bar:
-        torch.manual_seed(hash((args.seed, step)))
+        seed_everything(args.seed, step)
         clock = [time.time()]
-        groups = sample(engine, deal(problems, step, args), args.group_size, args)
+        dealt = [problems[i] for i in order[(step - 1) * args.problems : step * args.problems]]
+        groups = sample(engine, dealt, args.group_size, args)
         metrics = describe(groups) | guide(engine, groups, args)
         for group in groups:
             for r, advantage in zip(group, advantages(np.array([r.reward for r in group]))):
@@ -561,6 +571,7 @@ def main(args: Args):
             engine.sleep(level=1)  # not 2, which drops the weights that the sync writes into
         metrics |= update(policy, reference, optimizer, groups, args)
         clock.append(time.time())
+        optimizer.zero_grad()  # the memory of the gradients is the sampler's now
         sync_weights(policy, engine)
         clock.append(time.time())
 

@@ -28,10 +28,12 @@ RUNS = {
     "GRPO": "grpo.py --lr 2e-4",
     "Guide-GRPO": "guide_grpo.py --lr 2e-4",
     "Guide-PPO": "guide_ppo.py --lr 2e-4 --critic-lr 1e-3",
-    "GRPO, lr 1e-4": "grpo.py --lr 1e-4",
     "GRPO-N": "grpo_n.py --lr 1e-4",
-    "GSPO": "gspo_n.py --lr 1e-4 --positive-weight 1",
     "GSPO-N": "gspo_n.py --lr 1e-4",
+    "Guide-GRPO, released": "guide_grpo.py --lr 2e-4 --guided-group replace --reshape quantile --no-clip-guided",
+    "Guide-GRPO, no ratio": "guide_grpo.py --lr 2e-4 --no-guided-ratio",
+    "GSPO": "gspo_n.py --lr 1e-4 --positive-weight 1",
+    "GRPO, lr 1e-4": "grpo.py --lr 1e-4",
 }
 KEPT = ("step", "eval/", "reward/mean", "sampler/entropy", "group/", "guide/", "value/")
 COLUMNS = ["eval/pass@1/easy", "eval/pass@1/medium", "eval/pass@1/hard", "eval/pass@4/hard", "sampler/entropy"]
@@ -63,12 +65,12 @@ def final(rows, column):
 def table():
     lines = [
         "# The toy, 160 steps of 24 problems x 8 responses", "",
-        "Held-out problems after training: mean over seeds (each seed's value). `sampler/entropy` is in nats per token of",
-        "the last training batch. Rerun with `python results/toy.py run`, redraw with `python results/toy.py table`.",
-        f"Machine: {platform.machine()}, two CPU cores, one thread a run, float32.", "",
-        "| algorithm | command | " + " | ".join(c.removeprefix("eval/").removeprefix("sampler/") for c in COLUMNS) + " |",
+        "Held-out problems after training: mean over seeds (each seed's value). Entropy is `sampler/entropy` of",
+        "the last training batch, in nats per token. `python results/toy.py run` reruns, `table` redraws.",
+        f"Machine: {platform.machine()}, {os.cpu_count()} CPU cores, one thread a run, float32.", "",
+        "| algorithm | command | " + " | ".join(c.split("/", 1)[1] for c in COLUMNS) + " |",
         "| --- | --- |" + " --- |" * len(COLUMNS),
-    ]  # fmt: skip
+    ]
     base = [rows[0] for name in RUNS for rows in load(name)]
     cells = [f"{np.mean([row[c] for row in base]):.3f}" if c in base[0] else "" for c in COLUMNS]
     lines.append("| before training | – | " + " | ".join(cells) + " |")
@@ -92,7 +94,7 @@ def table():
             axis.grid(alpha=0.3)
     axes[0].set(ylabel="held-out pass@1")
     axes[2].legend(fontsize=8, loc="center right")
-    figure.suptitle("Only guidance learns the letters whose eight samples all fail (mean; band from lowest to highest seed)")
+    figure.suptitle("On letters whose eight samples all fail, guidance learns (mean; band: lowest to highest seed)")
     figure.savefig(ROOT / "results/toy.png", dpi=130)
     (ROOT / "results/toy.md").write_text("\n".join(lines) + "\n")
     print("\n".join(lines))

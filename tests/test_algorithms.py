@@ -184,12 +184,16 @@ def test_guided_update_is_the_brute_force_gradient_with_two_prompts(hinted_probl
         # gradient is d objective / d log π
         (dict(), 0.3, 1.0, True, 0.3),
         (dict(), 1.5, 1.0, True, 0.0),  # clipped as any other token
+        (dict(), 1.1, -1.0, True, -1.1),
+        (dict(), 2000.0, -1.0, True, 0.0),  # a slip that the hint made rare must not outweigh the batch
+        (dict(), 2000.0, -1.0, False, -2000.0),  # plain tokens are as in grpo.py
         (dict(clip_guided=False), 1.5, 1.0, True, 1.5),
         (dict(clip_guided=False), 1.5, 1.0, False, 0.0),  # plain tokens are always clipped
         (dict(guided_ratio=False), 0.3, 1.0, True, 1.0),
         (dict(guided_ratio=False), 0.3, -1.0, False, 0.0),
-        (dict(reshape="constant"), 0.3, 1.0, True, 0.1 * 0.3 / 0.4**2),  # γ r / (r + γ)²
-        (dict(reshape="constant"), 0.3, 1.0, False, 0.3),
+        (dict(reshape="constant", clip_guided=False), 0.3, 1.0, True, 0.1 * 0.3 / 0.4**2),  # γ r / (r + γ)²
+        (dict(reshape="constant", clip_guided=False), 0.3, -1.0, True, -0.1 * 0.3 / 0.4**2),
+        (dict(reshape="constant", clip_guided=False), 0.3, 1.0, False, 0.3),
         (dict(reshape="constant", clip_guided=False), 0.1, 1.0, True, 0.25),  # r = γ: the most a token can weigh
     ],
 )
@@ -235,7 +239,7 @@ def test_guide_samples_failed_groups_again_with_the_hint(engine, hinted_problems
 
 
 def test_quantile_gamma_is_that_of_the_guided_ratios(hinted_problems):
-    args = guide_grpo.Args(**TOY | dict(reshape="quantile"))
+    args = guide_grpo.Args(**TOY | dict(reshape="quantile", clip_guided=False))
     policy = guide_grpo.Policy(args)
     rollouts = make_rollouts(policy, hinted_problems, 6, noise=1.0)
     for i, r in enumerate(rollouts):
@@ -253,6 +257,7 @@ def test_quantile_gamma_is_that_of_the_guided_ratios(hinted_problems):
     [
         ("up, then down", "<|user|>a(123)=?\n\nHint: up, then down<|end|><|assistant|>"),
         ([{"role": "user", "content": "a(123)=? up!"}], "<|user|>a(123)=? up!<|end|><|assistant|>"),
+        ([], ""),
         (None, ""),
         ("", ""),
         ("up, then down, then " * 100, ""),  # does not fit --max-prompt-tokens: no hint
@@ -273,6 +278,7 @@ def test_hints_are_texts_or_chat_lists(tmp_path, tokenizer, hint, text):
     [
         (dict(guide_threshold=1.0), "use --guidance always"),
         (dict(guided_ratio=False, reshape="constant"), "drop --reshape constant"),
+        (dict(reshape="quantile"), "add --no-clip-guided"),
         (dict(guide_threshold=-0.5), "--guide-threshold must be at least 0"),
     ],
 )
@@ -365,3 +371,11 @@ def test_grpo_and_its_copy_have_the_same_gradient(policy, problems, args):
         copy = module.Policy(own)
         module.update(copy, None, torch.optim.SGD(copy.parameters(), lr=0.0), [rollouts], own)
         assert torch.equal(torch.cat([p.grad.flatten() for p in copy.parameters()]), expected)
+
+
+def test_a_dataset_without_hints_is_refused(tmp_path):
+    from test_inputs import write
+
+    path = write(tmp_path / "a.jsonl", [{"problem": "?", "answer": "1"}] * 24)
+    with pytest.raises(SystemExit, match="no problem of .* has a hint that fits: add a column hint"):
+        guide_grpo.main(guide_grpo.Args(**TOY | dict(dataset=path)))

@@ -71,6 +71,7 @@ BAD_FLAGS = [
     (dict(minibatches=25), "--minibatches 25 are more than --problems 24"),
     (dict(max_response_tokens=0), "--max-response-tokens must be above 0"),
     (dict(temperature=0.0), "--temperature must be above 0"),
+    (dict(verifier="maths"), "--verifier: there is no 'maths': use math, choice, code, or FILE.py:FUNCTION"),
 ]
 
 
@@ -84,9 +85,11 @@ BAD_DATA = [
     ([], "cannot load|has no rows"),
     ([{"text": "?", "label": "1"}], "has columns .*'text'.*none of problem, question, prompt"),
     ([{"problem": "?", "label": "1"}], "none of answer, solution, reward_model.ground_truth"),
-    ([{"problem": "?", "answer": "1"}, {"problem": "?", "answer": None}], r"1 of 2 rows .*row 1: .*--skip-bad-rows"),
+    ([{"problem": "?", "answer": "1"}, {"problem": "?", "answer": None}], r"1 of 2 .*row 1: the answer is empty.*--skip"),
     ([{"problem": "?", "answer": "1"}, {"problem": "?", "answer": "\\boxed{}"}], r"1 of 2 rows .*row 1: cannot parse"),
-    ([{"prompt": "?", "reward_model": {"style": "rule"}}], r"1 of 1 rows .*reward_model.ground_truth \(row 0"),
+    ([{"prompt": "?", "reward_model": {"style": "rule"}}], "none of answer, solution, reward_model.ground_truth"),
+    ([{"problem": None, "answer": "1"}, {"problem": "?", "answer": "1"}], "1 of 2 rows .*row 0: the problem is empty"),
+    ([{"prompt": [], "answer": "1"}], "1 of 1 rows .*row 0: the problem is empty"),
     ([{"problem": "?" * 500, "answer": "1"}], "no problem is left .*--max-prompt-tokens is 128"),
     ([{"problem": "?", "answer": "1"}], "1 problems to train on are fewer than the --problems 24"),
 ]
@@ -102,7 +105,7 @@ def test_bad_data_stops_before_the_engine(tmp_path, rows, sentence):
     "flags, sentence",
     [
         (dict(model="no/such/model/here"), "no/such/model/here is neither a model's folder nor on the hub"),
-        (dict(dataset="nowhere.jsonl"), "there is no dataset file nowhere.jsonl"),
+        (dict(dataset="nowhere.jsonl"), "cannot load the dataset nowhere.jsonl: FileNotFoundError"),
         (dict(max_response_tokens=100_000), "reads 4096 tokens: lower --max-"),
     ],
 )

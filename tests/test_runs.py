@@ -62,7 +62,7 @@ def test_each_script_runs_and_switched_off_it_is_grpo_to_the_bit(tmp_path):
     assert two_steps("never", "guide_grpo.py", guidance="never") == grpo
     assert two_steps("all positive", "grpo_n.py", positive_weight=1) == grpo
 
-    guided = two_steps("guide", "guide_grpo.py", reshape="quantile")
+    guided = two_steps("guide", "guide_grpo.py")
     assert guided[0] == grpo[0]
     assert guided[1]["reward/mean"] == grpo[1]["reward/mean"]  # the same plain rollouts, then hints
     assert guided[1]["guide/triggered"] > 0 and guided[1]["guide/right"] > 0.8
