@@ -91,6 +91,7 @@ def final_answer(response: str) -> str | None:
     return said[-1].strip(" \t:*$").removesuffix(".").rstrip(" *$") if said else None
 
 
+@functools.lru_cache(4096)
 def parse(expression: str) -> list:
     """math-verify's reading of a final answer, after spellings that it would misread: spaced thousands, mixed numbers
     written as text, a trailing point. Empty if it cannot be read."""
@@ -99,7 +100,9 @@ def parse(expression: str) -> list:
     brackets = ((c in "({[") - (c in ")}]") for c in expression)
     if len(expression) > LONGEST or max(itertools.accumulate(brackets, initial=0)) > DEEPEST:
         return []
-    expression = re.sub(r"\\[,;!: ]|~", " ", expression).strip(" $")
+    if re.search(r"\\(neg|lnot|not|cancel|phantom)\b", expression):
+        return []  # it would drop the command and keep what it denies
+    expression = re.sub(r"(?<!\\)\\[,;!: ]|~", " ", expression).strip(" $")
     expression = re.sub(r"(?<![\d.])\d{1,3}(?: \d{3})+(?![\d.])", lambda m: m[0].replace(" ", ""), expression)
     expression = re.sub(r"(?<![\d./])(\d+) +(\d+)/(\d+)(?![\d./])", r"\1\\frac{\2}{\3}", expression)
     expression = re.sub(r"(\d)\.$", r"\1", expression)
@@ -153,8 +156,8 @@ def cpu_limit(seconds: float):
 def choice_parts(text: str) -> tuple[str, str]:
     """The letter and the words of an option: `(B)`, `**B**`, `B. Paris`, `\\text{B}` and `Paris` have one or both."""
     text = re.sub(r"\\(?:text|textbf|mathrm|mathbf)\b|[{}$*_`]", "", text).strip(" .\n\t")
-    match = re.fullmatch(r"(?:option |choice )?\(?([A-Z])(?:\)|(?=[.:,)\s])|$)[.:,)]?\s*(.*)", text, re.DOTALL | re.I)
-    letter, words = (match[1].upper(), match[2]) if match else ("", text)
+    option = re.fullmatch(r"(?:option |choice )?(?:\(([A-Z])\)|([A-Z])[).:]|([A-Z])$)\s*(.*)", text, re.DOTALL | re.I)
+    letter, words = ("".join(filter(None, option.groups()[:3])).upper(), option[4]) if option else ("", text)
     return letter, " ".join(words.lower().split())
 
 
@@ -167,17 +170,19 @@ def choice_reference(answer: str) -> str:
 
 
 def choice_verdict(response: str, answer: str) -> str:
-    given = final_answer(response)
+    """Where `final_answer` finds nothing, a last line that is a letter alone, or the right option, counts as well."""
+    given, right = final_answer(response), choice_parts(answer)
     if given is None and r"\boxed" not in response and "<think>" not in response.rpartition("</think>")[2]:
-        last_line = response.strip().rpartition("\n")[2]
-        given = last_line if len(last_line) < 100 and choice_parts(last_line)[0] else None
+        last_line = response.strip().rpartition("\n")[2][:LONGEST]
+        given = last_line if choice_parts(last_line)[0] and choice_parts(last_line)[1] in ("", right[1]) else None
     if not given or len(given) > LONGEST:
         return "unparsed"
     letter, words = choice_parts(given)
-    right_letter, right_words = choice_parts(answer)
-    if letter and (not words or words == right_words or not right_words and len(words) > 1):
-        return "right" if letter == right_letter else "wrong"
-    return "right" if not letter and right_words and words == right_words else "wrong"
+    if not letter:
+        return "right" if words and words == right[1] else "wrong"
+    several = re.match(r"(?:and|or|,|/|&)", words) or re.search(r"\([a-z]\)", words)
+    same_words = not words or words == right[1] or not right[1] and not several
+    return "right" if letter == right[0] and same_words else "wrong"
 
 
 # ----------------------------------------------------------------------------------------------------------------- code

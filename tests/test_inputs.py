@@ -83,9 +83,9 @@ def test_bad_flags(flags, sentence):
 
 BAD_DATA = [
     ([], "cannot load|has no rows"),
-    ([{"text": "?", "label": "1"}], "has columns .*'text'.*none of problem, question, prompt"),
+    ([{"text": "?", "label": "1"}], "has columns .*'text'.*none of problem, question"),
     ([{"problem": "?", "label": "1"}], "none of answer, solution, reward_model.ground_truth"),
-    ([{"problem": "?", "answer": "1"}, {"problem": "?", "answer": None}], r"1 of 2 .*row 1: the answer is empty.*--skip"),
+    ([{"problem": "?", "answer": "1"}, {"problem": "?", "answer": None}], "1 of 2 .*row 1: the answer is empty"),
     ([{"problem": "?", "answer": "1"}, {"problem": "?", "answer": "\\boxed{}"}], r"1 of 2 rows .*row 1: cannot parse"),
     ([{"prompt": "?", "reward_model": {"style": "rule"}}], "none of answer, solution, reward_model.ground_truth"),
     ([{"problem": None, "answer": "1"}, {"problem": "?", "answer": "1"}], "1 of 2 rows .*row 0: the problem is empty"),
