@@ -44,6 +44,28 @@ def test_common_formats_load_unconverted(tmp_path, tokenizer, args, name, row, a
     assert problem.prompt_ids == tokenizer(problem.prompt, add_special_tokens=False).input_ids
 
 
+def test_each_row_may_name_its_verifier(tmp_path, tokenizer, args):
+    rows = [
+        {"problem": "?", "answer": "(B) Paris", "verifier": "choice"},
+        {"problem": "?", "answer": "assert f(1) == 2", "verifier": "code"},
+        {"problem": "?", "answer": "5", "verifier": None},
+    ]
+    problems = grpo.load_problems(write(tmp_path / "a.jsonl", rows), tokenizer, args)
+    assert [p.verifier for p in problems] == ["choice", "code", "math"]
+    rows[0]["verifier"] = "mine.py:nothing"
+    with pytest.raises(SystemExit, match="row 0: there is no 'mine.py:nothing'"):
+        grpo.load_problems(write(tmp_path / "b.jsonl", rows), tokenizer, args)
+
+
+@pytest.mark.parametrize("column", ["test_list", "test"])
+def test_code_tests_are_read_from_their_usual_columns(tmp_path, tokenizer, args, column):
+    args.verifier = "code"
+    tests = ["assert f(1) == 2", "assert f(2) == 3"]
+    row = {"prompt": "Add one.", column: tests if column == "test_list" else "\n".join(tests)}
+    (problem,) = grpo.load_problems(write(tmp_path / "a.jsonl", [row]), tokenizer, args)
+    assert problem.answer == "assert f(1) == 2\nassert f(2) == 3"
+
+
 def test_a_tokenizer_without_chat_template_gets_the_plain_one(tmp_path, tokenizer, args):
     plain = type(tokenizer).from_pretrained(TOY["model"])
     plain.chat_template, args.instruction = None, ""

@@ -68,9 +68,13 @@ def test_each_script_runs_and_switched_off_it_is_grpo_to_the_bit(tmp_path):
     assert guided[1]["guide/triggered"] > 0 and guided[1]["guide/right"] > 0.8
     assert 0 < guided[1]["guide/ratio_mean"] < 1.5 and guided[1]["sampler/logprob_gap_max"] < 1e-4
 
-    assert two_steps("negative", "grpo_n.py")[2]["policy/loss"] >= 0
-    sequence = two_steps("sequence", "gspo_n.py")
-    assert sequence[1]["policy/ratio_max"] < 1.2
+    even = "def ends_even(response, answer):\n    return response.strip()[-2:-1] in tuple('02468')"
+    (tmp_path / "mine.py").write_text(even)
+    mine = dict(verifier=f"{tmp_path}/mine.py:ends_even")
+    negative = two_steps("negative", "grpo_n.py", **mine)
+    assert 0.3 < negative[1]["reward/mean"] < 0.7 and negative[2]["policy/loss"] >= 0
+    sequence = two_steps("sequence", "gspo_n.py", **mine)
+    assert 0.3 < sequence[1]["reward/mean"] < 0.7 and sequence[1]["policy/ratio_max"] < 1.2
 
     actor_critic = two_steps("ppo", "guide_ppo.py", critic_lr=1e-3)
     assert {"value/loss", "value/explained_variance", "guide/right"} <= actor_critic[2].keys()
