@@ -18,10 +18,10 @@ Only `right` earns the reward of 1. A problem names its verifier:
 memory is an `error`; its interpreter is killed and replaced, and the batch goes on.
 
 Code runs in a process of its own with an empty folder, an empty environment, limits on time, memory, file size and
-processes and, where Linux's `unshare` works, neither network nor sight of other processes. The tests run in another
-process, which sends arguments and receives plain values, so that a solution can neither read nor patch them. This
-stops accidents and reward hacking. It is no boundary against an attacker, who can read files and shares the kernel
-with you; use a virtual machine for that.
+processes and, where Linux's `unshare` works, no network, no other processes, and no file that it can change. The tests
+run in another process, which sends arguments and receives plain values, so that a solution can neither read nor patch
+them. This stops accidents and reward hacking. It is no boundary against an attacker, who can read your files and
+shares the kernel with you; use a virtual machine for that.
 """
 
 import ast
@@ -38,11 +38,11 @@ import pickle
 import re
 import resource
 import select
-import shutil
 import signal
 import subprocess
 import sys
 import tempfile
+import textwrap
 import threading
 import time
 import traceback
@@ -53,10 +53,12 @@ import psutil
 
 VERDICTS = ("right", "wrong", "unparsed", "error")
 MATH_CPU_S = 2  # of the processor, not of the clock, so that a busy machine gives the same verdicts
-CODE_WALL_S = 6  # for all tests of one response
+CODE_WALL_S = 6  # for all asserts of a response, and for each of its runs from stdin to stdout
+MOST_TESTS = 30  # runs from stdin to stdout; further ones are left out
 JOB_WALL_S = 20  # then the interpreter is killed, whatever it is doing
 MEMORY = 2 << 30  # bytes of address space of an interpreter, and of a solution
 LONGEST, DEEPEST = 1000, 20  # characters and nested brackets of an answer that is worth parsing
+logging.getLogger("math_verify").setLevel(logging.CRITICAL)  # it warns that we keep the time ourselves
 
 
 class OutOfTime(BaseException):
@@ -64,6 +66,14 @@ class OutOfTime(BaseException):
 
 
 # ----------------------------------------------------------------------------------------------------------------- math
+BOX = re.compile(r"\\(?:boxed|fbox)\s*\{")
+SAYS = re.compile(r"(?:answer\W{0,4}is\b:?|answer\W{0,2}:|<answer>|####)[*\s$]*", re.IGNORECASE)
+AFTERTHOUGHT = re.compile(r"</answer>|, (?:because|since|as) |\. +[A-Z]| \([a-z ]+\)")
+DENIED = re.compile(r"\\(?:neg|lnot|not|neq|ne|cancel|bcancel|xcancel|phantom)\b|\\text\{[^}]*\b(?:not|wrong)\b")
+UNITS = re.compile(r"^(\\?\$?-?[\d,]*\.?\d+(?:/\d+)?)(?: (?!(?:and|or|to|not)\b)[A-Za-z]+){1,4}(?:\^\{?\d\}?)?$")
+REPEATING = re.compile(r"(\d*)\.(\d*)\\overline\{(\d+)\}")
+
+
 def last_boxed(text: str) -> str | None:
     """What the last \\boxed{...} in `text` holds, braces nested to any depth; None if there is none or if it never
     closes, as in a response that was cut.
@@ -71,47 +81,72 @@ def last_boxed(text: str) -> str | None:
     >>> last_boxed(r"first \\boxed{1}, no: \\boxed{\\frac{1}{2}}")
     '\\\\frac{1}{2}'
     """
-    start, depth = text.rfind(r"\boxed{"), 0
-    for i in range(start + len(r"\boxed"), len(text)) if start >= 0 else ():
+    start, depth = max((box.end() for box in BOX.finditer(text)), default=0), 1
+    for i in range(start, len(text)) if start else ():
         depth += (text[i] == "{") - (text[i] == "}")
         if depth == 0:
-            return text[start + len(r"\boxed{") : i].strip()
+            return text[start:i].strip()
     return None
 
 
 def final_answer(response: str) -> str | None:
-    """The last box after the end of any thinking. A response without a box may end on `answer is ...`, `Answer: ...` or
-    `#### ...`, of which the last one counts, to the end of its line. None if there is nothing of the kind."""
+    """The last box after the end of any thinking. A response without a box may say `answer is ...`, `Answer: ...`,
+    `<answer>...` or `#### ...`, of which the last one with a digit or LaTeX counts, else the last one, to the end of
+    its line or sentence. None if there is nothing of the kind."""
     if "<think>" in response and "</think>" not in response:
         return None
     response = response.rpartition("</think>")[2]
-    if r"\boxed" in response:
+    if r"\boxed" in response or r"\fbox" in response:
         return last_boxed(response)
-    said = re.findall(r"(?:answer is|answer:|####)([^\n]+)", response[-4000:], re.IGNORECASE)
-    return said[-1].strip(" \t:*$").removesuffix(".").rstrip(" *$") if said else None
+    said = [AFTERTHOUGHT.split(rest.split("\n")[0])[0] for rest in SAYS.split(response[-4000:])[1:]]
+    said = [re.sub(r"^[\s*$`_]+|[\s*$`_.]+$", "", text) for text in said]
+    return next((s for s in reversed(said) if re.search(r"[\d\\]", s)), said[-1] if said else None)
 
 
 @functools.lru_cache(4096)
 def parse(expression: str) -> list:
     """math-verify's reading of a final answer, after spellings that it would misread: spaced thousands, mixed numbers
-    written as text, a trailing point. Empty if it cannot be read."""
+    written as text, units, repeating decimals, a trailing point. Empty if it cannot be read."""
     import math_verify
 
     brackets = ((c in "({[") - (c in ")}]") for c in expression)
     if len(expression) > LONGEST or max(itertools.accumulate(brackets, initial=0)) > DEEPEST:
         return []
-    if re.search(r"\\(neg|lnot|not|cancel|phantom)\b", expression):
+    if DENIED.search(expression):
         return []  # it would drop the command and keep what it denies
-    expression = re.sub(r"(?<!\\)\\[,;!: ]|~", " ", expression).strip(" $")
+    expression = re.sub(r"[€£]|\\text\{(?:\\\$|Rs\. ?)\}", "", re.sub(r"\\! *", "", expression))
+    expression = re.sub(r"(?<!\\)\\[,;: ]|~", " ", expression.replace(r"\text{,}", ",")).strip(" $")
     expression = re.sub(r"(?<![\d.])\d{1,3}(?: \d{3})+(?![\d.])", lambda m: m[0].replace(" ", ""), expression)
     expression = re.sub(r"(?<![\d./])(\d+) +(\d+)/(\d+)(?![\d./])", r"\1\\frac{\2}{\3}", expression)
-    expression = re.sub(r"(\d)\.$", r"\1", expression)
+    expression = UNITS.sub(r"\1", re.sub(r"([\d.])\.$", r"\1", expression))
+    expression = REPEATING.sub(repeating_fraction, expression)
     return math_verify.parse(rf"\boxed{{{expression}}}", parsing_timeout=None, raise_on_error=True)
+
+
+def repeating_fraction(match: re.Match) -> str:
+    """0.1\\overline{6} as a fraction: (16 − 1) / 90."""
+    whole, fixed, repeated = match.groups()
+    numerator = int(whole + fixed + repeated) - int(whole + fixed or 0)
+    return rf"\frac{{{numerator}}}{{{(10 ** len(repeated) - 1) * 10 ** len(fixed)}}}"
+
+
+def equal(given: str, answer: str) -> bool:
+    import math_verify
+
+    plain = [re.sub(r"[\s{}$]|\\text(?:bf|it|rm)?|\\mathrm", "", text) for text in (given, answer)]
+    if "_" in answer or "_" in given:  # a number's base, which math-verify ignores
+        return plain[0] == plain[1]
+    if all(len(text) > 1 and text.isalpha() for text in plain):  # a word, not a product of letters
+        return plain[0].casefold() == plain[1].casefold()
+    if given[:1] in "<>" and answer[:1] not in "<>":
+        return False
+    return math_verify.verify(parse(answer), parse(given), timeout_seconds=None, raise_on_error=True)
 
 
 def math_reference(answer: str) -> str:
     """The final answer of a dataset's solution: after GSM8K's ####, else in the last box, else all of it."""
-    final = answer.rpartition("####")[2] if "####" in answer else last_boxed(answer) if r"\boxed" in answer else answer
+    final = answer.rpartition("####")[2].strip().split("\n")[0] if "####" in answer else answer
+    final = last_boxed(final) if BOX.search(final) else final
     final = (final or "").strip(" \n\t$")
     try:
         with cpu_limit(MATH_CPU_S):
@@ -124,18 +159,16 @@ def math_reference(answer: str) -> str:
 
 
 def math_verdict(response: str, answer: str) -> str:
-    import math_verify
-
     given = final_answer(response)
     if not given:
         return "unparsed"
     if given == answer:
         return "right"
     with cpu_limit(MATH_CPU_S):
-        parsed = parse(given)
-        if not parsed:
+        if not parse(given):
             return "unparsed"
-        same = math_verify.verify(parse(answer), parsed, timeout_seconds=None, raise_on_error=True)
+        percent = re.compile(r"\s*\\?%$")  # a reference of 12.5 may mean percent: 12.5% is right too
+        same = equal(given, answer) or percent.search(given) and equal(percent.sub("", given), percent.sub("", answer))
         return "right" if same else "wrong"
 
 
@@ -144,6 +177,9 @@ def cpu_limit(seconds: float):
     def stop(*_):
         raise OutOfTime
 
+    if threading.current_thread() is not threading.main_thread():
+        yield  # signals reach the main thread only
+        return
     signal.signal(signal.SIGPROF, stop)
     signal.setitimer(signal.ITIMER_PROF, seconds)
     try:
@@ -155,10 +191,13 @@ def cpu_limit(seconds: float):
 # --------------------------------------------------------------------------------------------------------------- choice
 def choice_parts(text: str) -> tuple[str, str]:
     """The letter and the words of an option: `(B)`, `**B**`, `B. Paris`, `\\text{B}` and `Paris` have one or both."""
+    text = re.sub(r"\\[,;!: ()]|~|\\(?:rm|bf|mathsf)\b", " ", text).replace(r"\%", "%")
     text = re.sub(r"\\(?:text|textbf|mathrm|mathbf)\b|[{}$*_`]", "", text).strip(" .\n\t")
-    option = re.fullmatch(r"(?:option |choice )?(?:\(([A-Z])\)|([A-Z])[).:]|([A-Z])$)\s*(.*)", text, re.DOTALL | re.I)
+    bare = r"([A-Z])(?=$|\s*[-–]\s|,\s+(?!or\b|and\b|[A-Z]\b)|\s+\(|\s+because\b)"
+    pattern = rf"(?:option |choice )?(?:\(([A-Z])\):?|([A-Z])[).:]|{bare})[-–,\s]*(.*)"
+    option = re.fullmatch(pattern, text, re.DOTALL | re.IGNORECASE)
     letter, words = ("".join(filter(None, option.groups()[:3])).upper(), option[4]) if option else ("", text)
-    return letter, " ".join(words.lower().split())
+    return letter, " ".join(words.lower().strip(" ()").split())
 
 
 def choice_reference(answer: str) -> str:
@@ -174,15 +213,17 @@ def choice_verdict(response: str, answer: str) -> str:
     given, right = final_answer(response), choice_parts(answer)
     if given is None and r"\boxed" not in response and "<think>" not in response.rpartition("</think>")[2]:
         last_line = response.strip().rpartition("\n")[2][:LONGEST]
+        said = re.search(r"(?:option|choice) is:? ([^\n]+)", last_line)
+        last_line = said[1] if said else last_line
         given = last_line if choice_parts(last_line)[0] and choice_parts(last_line)[1] in ("", right[1]) else None
     if not given or len(given) > LONGEST:
         return "unparsed"
     letter, words = choice_parts(given)
     if not letter:
         return "right" if words and words == right[1] else "wrong"
-    several = re.match(r"(?:and|or|,|/|&)", words) or re.search(r"\([a-z]\)", words)
-    same_words = not words or words == right[1] or not right[1] and not several
-    return "right" if letter == right[0] and same_words else "wrong"
+    several = re.match(r"(?:and|or|,|/|&|is)\b", words) or re.search(r"(?:^|[\s(.,;:])[b-h](?:[.):]|$)", words)
+    same_words = not words or re.match(re.escape(right[1]) + r"(?!\w)", words) if right[1] else not several
+    return "right" if letter == right[0] and (same_words or words.startswith("because")) else "wrong"
 
 
 # ----------------------------------------------------------------------------------------------------------------- code
@@ -201,7 +242,9 @@ def code_reference(answer: str) -> str:
         inputs, outputs = tests.get("inputs"), tests.get("outputs")
         if not inputs or not outputs or len(inputs) != len(outputs):
             raise ValueError("code tests need as many outputs as inputs, and at least one")
-        return json.dumps({"inputs": inputs, "outputs": outputs})
+        if not all(isinstance(text, str) for text in [*inputs, *outputs]):
+            raise ValueError("code tests for stdin and stdout must be texts; write calls of a function as asserts")
+        return json.dumps({"inputs": inputs[:MOST_TESTS], "outputs": outputs[:MOST_TESTS]})
     try:
         tree = ast.parse(tests)
     except SyntaxError as e:
@@ -211,37 +254,80 @@ def code_reference(answer: str) -> str:
     return tests
 
 
-def code_verdict(response: str, answer: str) -> str:
+def code_block(response: str, wanted: set[str]) -> str | None:
+    """The last fenced block that is Python and defines a wanted name; else the last one tagged so; else the last."""
     if "<think>" in response and "</think>" not in response:
+        return None
+    fence = re.compile(r"^[ \t]*```([^\n`]*)\n(.*?)^[ \t]*```", re.DOTALL | re.MULTILINE)
+    blocks, ranked = fence.findall(response.rpartition("</think>")[2]), []
+    for position, (tag, block) in enumerate(blocks):
+        try:
+            block = textwrap.dedent(block)
+            rank = bool(wanted & defined_names(block)), tag.strip().lower().startswith("py")
+        except (SyntaxError, ValueError, RecursionError, MemoryError):
+            rank = False, False
+        ranked.append((*rank, position, block))
+    return max(ranked)[-1] if ranked else None
+
+
+def defined_names(code: str) -> set[str]:
+    """Names that a program's top level binds."""
+    names = set()
+    for node in ast.parse(code).body:
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
+            names.add(node.name)
+        elif isinstance(node, (ast.Import, ast.ImportFrom)):
+            names |= {alias.asname or alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, (ast.Assign, ast.AnnAssign)):
+            names |= {n.id for n in ast.walk(node) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
+    return names
+
+
+def used_names(code: str) -> set[str]:
+    return {n.id for n in ast.walk(ast.parse(code)) if isinstance(n, ast.Name)}
+
+
+def code_verdict(response: str, answer: str) -> str:
+    io = answer.startswith('{"inputs"')
+    code = code_block(response, set() if io else used_names(answer))
+    if code is None:
         return "unparsed"
-    blocks = re.findall(r"```[^\n]*\n(.*?)```", response.rpartition("</think>")[2], re.DOTALL)
-    if not blocks:
-        return "unparsed"
-    deadline = time.monotonic() + CODE_WALL_S
-    if not answer.startswith('{"inputs"'):
-        job = json.dumps([blocks[-1], answer])
-        return "right" if run([sys.executable, "-I", __file__, "tests"], job, deadline)[0] == PASSED else "wrong"
+    if not io:
+        status, _ = run([sys.executable, "-I", __file__, "tests"], json.dumps([code, answer]), CODE_WALL_S + 1)
+        return "right" if status == PASSED else "wrong"
     tests, lines = json.loads(answer), lambda text: [line.rstrip() for line in text.strip().split("\n")]
+    deadline = time.monotonic() + JOB_WALL_S - 2
     for given, wanted in zip(tests["inputs"], tests["outputs"]):
-        program = [*sandbox(), sys.executable, "-I", "-c", blocks[-1]]
-        status, output = run(program, given, deadline, limits=limit_solution)
+        if time.monotonic() + CODE_WALL_S > deadline:
+            return "error"  # too many slow tests to tell
+        command = [*sandbox(), sys.executable, "-I", "-c", PROGRAM]
+        status, output = run(command, given, CODE_WALL_S, code, limit_solution)
         if status != 0 or lines(output) != lines(wanted):
             return "wrong"
     return "right"
 
 
 PASSED = 77  # the exit status of tests that reached their end; a solution that leaves early has another
+PROGRAM = "import os; exec(compile(os.fdopen(3).read(), 'solution', 'exec'), {'__name__': '__main__'})"
 
 
-def run(command: list[str], given: str, deadline: float, limits=None) -> tuple[int | None, str]:
-    """Exit status (None if killed at the deadline) and standard output of a program in an empty folder."""
-    with tempfile.TemporaryDirectory() as folder, open(os.path.join(folder, "out"), "w+b") as out:
+def run(command: list[str], given: str, seconds: float, code: str = "", limits=None) -> tuple[int | None, str]:
+    """Exit status (None if killed) and standard output of a command in an empty folder, with `code` in its file 3."""
+    with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as source:
+        source.write(code.encode(errors="replace"))
+        source.seek(0)
+
+        def prepare():
+            os.dup2(source.fileno(), 3)
+            if limits:
+                limits()
+
         process = subprocess.Popen(
             command, cwd=folder, env={}, stdin=subprocess.PIPE, stdout=out, stderr=subprocess.DEVNULL,
-            start_new_session=True, preexec_fn=limits,
+            start_new_session=True, pass_fds=(3,), preexec_fn=prepare,
         )
         try:
-            process.communicate(given.encode(errors="replace"), timeout=max(0.1, deadline - time.monotonic()))
+            process.communicate(given.encode(errors="replace"), timeout=seconds)
             status = process.returncode
         except subprocess.TimeoutExpired:
             status = None
@@ -267,20 +353,34 @@ def limit_solution():
     resource.setrlimit(resource.RLIMIT_CPU, (CODE_WALL_S, CODE_WALL_S))
     resource.setrlimit(resource.RLIMIT_FSIZE, (16 << 20, 16 << 20))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    if not sandbox():  # inside a namespace of its own the count is limited there
+    if not sandbox():  # a namespace has a limit of its own
         resource.setrlimit(resource.RLIMIT_NPROC, (512, 512))
 
 
 @functools.cache
 def sandbox() -> list[str]:
-    """The command in front of a solution: own network, processes and user, as far as this machine's kernel allows."""
+    """The command in front of a solution, as far as this machine's kernel allows: no network, no other processes, no
+    privileges, and every file read-only but those of a fresh folder in memory."""
     # From Linux 6.14 on, pid_max is the namespace's own: the limit that stops a fork bomb even for root.
     version = tuple(int(n) for n in re.findall(r"\d+", os.uname().release)[:2])
-    limit = "echo 512 > /proc/sys/kernel/pid_max; " if version >= (6, 14) else ""
-    namespaces = "unshare --map-root-user --net --ipc --pid --fork --kill-child --mount-proc sh -c".split()
-    command = [*namespaces, limit + 'exec "$@"', "sh"]
-    works = shutil.which("unshare") and subprocess.run([*command, "true"], capture_output=True).returncode == 0
-    return [shutil.which("unshare"), *command[1:]] if works else []
+    processes = "echo 512 > /proc/sys/kernel/pid_max" if version >= (6, 14) else "ulimit -u 512"
+    read_only = """
+        mount -t tmpfs -o size=64m tmpfs "$PWD" && cd "$PWD" || exit 1
+        while read -r _ m _; do
+            case $m in "$PWD") ;; *) mount -o remount,bind,ro "$m" || exit 1 ;; esac
+        done < /proc/self/mounts
+        exec setpriv --bounding-set=-all --inh-caps=-all --no-new-privs "$@"
+    """
+    namespaces = "--map-root-user --mount --net --ipc --pid --fork --kill-child --mount-proc".split()
+    for script in (f"{processes}; {read_only}", f'{processes}; exec "$@"'):
+        command = ["/usr/bin/unshare", *namespaces, "sh", "-c", script, "sh"]
+        with tempfile.TemporaryDirectory() as folder:
+            try:
+                subprocess.run([*command, sys.executable, "-I", "-c", ""], cwd=folder, capture_output=True, check=True)
+                return command
+            except (OSError, subprocess.CalledProcessError):
+                pass
+    return []
 
 
 SOLUTION = """
@@ -289,39 +389,82 @@ requests, replies = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
 null = os.open(os.devnull, os.O_RDWR)
 os.dup2(null, 0), os.dup2(null, 1)
 names, objects = {"__name__": "solution"}, []
+PLAIN = bool, int, float, complex, str, bytes, list, tuple, set, frozenset, dict, type(None)
+
+class In(pickle.Unpickler):
+    def persistent_load(self, i):
+        return objects[i]
+
+class Out(pickle.Pickler):
+    def persistent_id(self, v):
+        if type(v) in PLAIN or v is complex or v is set or v is frozenset:
+            return None
+        objects.append(v)
+        return len(objects) - 1
+
+def plain(v):
+    if isinstance(v, type):
+        return v
+    if hasattr(v, "tolist"):
+        v = v.tolist()
+    if isinstance(v, dict):
+        return {plain(k): plain(x) for k, x in v.items()}
+    for t in (list, tuple, set, frozenset):
+        if isinstance(v, t):
+            return t(plain(x) for x in v)
+    for t in (bool, int, float, complex, str, bytes):
+        if isinstance(v, t):
+            return t(v)
+    return bytes(v) if isinstance(v, bytearray) else v
+
 exec(compile(pickle.load(requests), "solution", "exec"), names)
 while True:
-    target, name, args, kwargs = pickle.load(requests)
+    operation, target, name, args, kwargs = In(requests).load()
     try:
-        value = (names[name] if target is None else getattr(objects[target], name))(*args, **kwargs)
-        reply = "value", value
-        if not isinstance(value, (int, float, complex, str, bytes, list, tuple, dict, set, frozenset, type(None))):
-            objects.append(value)
-            reply = "object", len(objects) - 1
+        value = names.get(name) if target is None else objects[target]
+        if operation == "get" and target is not None:
+            value = getattr(value, name)
+        elif operation == "call":
+            value = value(*args, **kwargs)
+        elif operation in ("list", "len", "str"):
+            value = {"list": list, "len": len, "str": str}[operation](value)
+        elif operation == "item":
+            value = value[args[0]]
+        reply = "value", plain(value), plain(args)
     except Exception as e:
-        reply = "raise", type(e).__name__
-    pickle.dump(reply, replies)
+        builtin = next(c.__name__ for c in type(e).__mro__ if c.__module__ == "builtins")
+        reply = "raise", builtin, str(e)
+    Out(replies).dump(reply)
     replies.flush()
 """
 
 
-class Plain(pickle.Unpickler):
-    """Numbers, texts and containers of them: no class of the solution's gets into the tests, nor any code."""
-
-    def find_class(self, module, name):
-        if (module, name) in (("builtins", "complex"), ("builtins", "frozenset"), ("builtins", "set")):
-            return super().find_class(module, name)
-        raise pickle.UnpicklingError(f"{module}.{name} is no plain value")
-
-
 class Remote:
-    """An object that lives in the solution's process; its methods can be called from here."""
+    """A function or object of the solution's, which stays in its process. Equality is identity, here."""
 
-    def __init__(self, call, target):
-        self.call, self.target = call, target
+    def __init__(self, ask, target):
+        self._ask, self._target = ask, target
 
     def __getattr__(self, name):
-        return lambda *args, **kwargs: self.call(self.target, name, args, kwargs)
+        return self._ask("get", self._target, name)
+
+    def __call__(self, *args, **kwargs):
+        return self._ask("call", self._target, None, args, kwargs)
+
+    def __iter__(self):
+        return iter(self._ask("list", self._target))
+
+    def __len__(self):
+        return self._ask("len", self._target)
+
+    def __str__(self):
+        return self._ask("str", self._target)
+
+    def __getitem__(self, key):
+        return self._ask("item", self._target, None, (key,))
+
+    def __bool__(self):
+        return True
 
 
 def tests():
@@ -333,21 +476,46 @@ def tests():
     )
     pickle.dump(code, solution.stdin)
 
-    def call(target, name, args, kwargs):
-        pickle.dump((target, name, args, kwargs), solution.stdin)
-        solution.stdin.flush()
-        kind, value = Plain(solution.stdout).load()
-        if kind == "raise":
-            known = getattr(builtins, str(value), Exception)
-            raise known(value) if isinstance(known, type) and issubclass(known, Exception) else Exception(value)
-        return Remote(call, value) if kind == "object" else value
+    class Send(pickle.Pickler):
+        def persistent_id(self, value):
+            return value._target if type(value) is Remote else None
 
-    defined = [n.name for n in ast.parse(code).body if isinstance(n, (ast.FunctionDef, ast.ClassDef))]
-    names = {name: functools.partial(lambda name, *a, **k: call(None, name, a, k), name) for name in defined}
-    names |= {"__name__": "tests"}
+    class Receive(pickle.Unpickler):
+        """Numbers, texts and containers of them; anything else is a Remote, and no code gets in here."""
+
+        def persistent_load(self, target):
+            return Remote(ask, target)
+
+        def find_class(self, module, name):
+            if module == "builtins" and name in ("complex", "set", "frozenset"):
+                return getattr(builtins, name)
+            raise pickle.UnpicklingError(f"{module}.{name} is no plain value")
+
+    def ask(operation, target, name=None, args=(), kwargs=None):
+        Send(solution.stdin).dump((operation, target, name, args, kwargs or {}))
+        solution.stdin.flush()
+        kind, value, extra = Receive(solution.stdout).load()
+        if kind == "raise":
+            known = getattr(builtins, str(value), None)
+            known = known if isinstance(known, type) and issubclass(known, Exception) else Exception
+            raise RuntimeError(extra) if known is StopIteration else known(extra)
+        for mine, theirs in zip(args, extra):  # what the solution did to its arguments
+            if type(mine) is type(theirs) is list:
+                mine[:] = theirs
+            elif type(mine) is type(theirs) in (dict, set):
+                mine.clear()
+                mine.update(theirs)
+        return value
+
+    own_check = any(isinstance(n, ast.FunctionDef) and n.name == "check" for n in ast.parse(asserts).body)
+    defined, used = defined_names(code), used_names(asserts)
+    if own_check or any(name in used and not hasattr(builtins, name) for name in defined):
+        defined = {name for name in defined if not hasattr(builtins, name)}  # the tests' set() is Python's
+    names = {name: ask("get", None, name) for name in defined} | {"__name__": "tests"}
     exec(compile(asserts, "tests", "exec"), names)
-    if "check" in names and "check" not in defined and not re.search(r"^check\(", asserts, re.MULTILINE):
-        names["check"](names[defined[-1]])  # HumanEval's: the entry point is the solution's last definition
+    if own_check and not re.search(r"^check\(", asserts, re.MULTILINE):
+        functions = [n.name for n in ast.parse(code).body if isinstance(n, ast.FunctionDef) and n.name != "check"]
+        names["check"](ask("get", None, functions[-1]))  # HumanEval's: the entry point is the last function
     os._exit(PASSED)
 
 
@@ -415,8 +583,9 @@ class Interpreter:
             self.process.stdin.flush()
             return self.receive(JOB_WALL_S)
         except (OSError, ValueError):
-            self.process.kill()
-            self.process.wait()
+            if self.process:
+                self.process.kill()
+                self.process.wait()
             self.process = None
             return "error"
 

@@ -40,9 +40,9 @@ def rate():
 def hostile(count=10_000):
     rng = random.Random(0)
     bits = [
-        *"90x-+,()[]{}^!$%= ", "^{9^{9^9}}", "\\frac", "\\frac{1}{", "\\sqrt{", "\\text{", "\\left(", "\\boxed{", "\\boxed",
-        "\\\\", "\\%", "\\sum_{i=1}^{10^8}", "\\int", "\\infty", "10^{10^{10}}", "answer is ", "####", "<think>", "</think>",
-        "\ud800", "\u202e", "\N{ARABIC-INDIC DIGIT THREE}", "\0", "\n",
+        *"90x-+,()[]{}^!$%= ", "^{9^{9^9}}", "\\frac", "\\frac{1}{", "\\sqrt{", "\\text{", "\\left(", "\\boxed{",
+        "\\boxed", "\\\\", "\\%", "\\sum_{i=1}^{10^8}", "\\int", "\\infty", "10^{10^{10}}", "answer is ",
+        "####", "<think>", "</think>", "\ud800", "\u202e", "\N{ARABIC-INDIC DIGIT THREE}", "\0", "\n",
     ]
     jobs = []
     for _ in range(count):

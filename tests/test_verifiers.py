@@ -36,13 +36,18 @@ RIGHT = [  # (inside the box, reference)
     ("(1,2]", "(1,2]"), ("[0, \\infty)", "[0,\\infty)"), ("\\{1,2,3\\}", "\\{3,2,1\\}"), ("1, 2", "2, 1"),
     ("(1,2)", "(1, 2)"), ("\\text{Blue}", "blue"), ("\\textbf{yes}", "yes"), ("\\emptyset", "\\emptyset"),
     ("\\begin{pmatrix}1\\\\2\\end{pmatrix}", "\\begin{pmatrix} 1 \\\\ 2 \\end{pmatrix}"), ("10^{19}", "1" + "0" * 19),
+    ("10,000", "10,\\!000"), ("32,\\! 348", "32348"), ("12.5\\%", "12.5"), ("16\\frac{2}{3}\\%", "16\\frac{2}{3}"),
+    ("18 dollars", "18"), ("18 people", "18"), ("2/3 cups", "\\frac23"), ("60 miles per hour", "60"), ("€18", "18"),
+    ("\\text{\\$}72", "72"), ("5 cm^2", "5"), ("0.\\overline{3}", "1/3"), ("0.1\\overline{6}", "1/6"),
+    ("101_3", "101_{3}"), ("BA", "ba"),
 ]  # fmt: skip
 WRONG = [
     ("71", "72"), ("-72", "72"), ("7 2", "72"), ("72, 73", "72"), ("1 1/2", "1"), ("1 1/2", "0.5"), ("1 000", "0"),
     ("1 000", "1"), ("0.33", "1/3"), ("[1,2]", "(1,2]"), ("(2,1)", "(1,2)"), ("\\{1,2\\}", "\\{1,2,3\\}"),
     ("５", "6"), ("٣", "4"), ("½", "2"), ("x", "5"), ("\\text{72 or 73}", "72"), ("1/0", "72"), ("\\cancel{72}", "72"), ("\\not 72", "72"), ("\\infty", "-\\infty"),
     ("nan", "72"), ("None", "0"), ("False", "0"), ("True", "1"), ("[]", "0"), ("1e400", "\\infty"), ("0x48", "72"),
-    ("7_2", "72"), ("72!", "72"), ("\\neg 72", "72"), ("import os", "72"), ("__import__('os')", "72"), ("exit()", "72"),
+    ("7_2", "72"), ("72!", "72"), ("50\\%", "5000"), ("\\neq 72", "72"), ("> 72", "72"), ("101_3", "101_2"),
+    ("72_5", "72"), ("listen", "silent"), ("72 \\text{ is wrong}", "72"), ("18 or 19", "18"), ("0.\\overline{3}", "0.3"), ("\\neg 72", "72"), ("import os", "72"), ("__import__('os')", "72"), ("exit()", "72"),
 ]  # fmt: skip
 
 
@@ -79,6 +84,18 @@ def test_other_answers_are_never_right(inside, answer):
         ("The answer is 71. No, the answer is 72.", "right"),
         ("The answer is 72. No, the answer is 71.", "wrong"),
         ("The answer is 72 or 71", "wrong"),
+        ("**Final Answer**: 72", "right"),
+        ("**Final Answer:**\n\n72", "right"),
+        ("Answer:\n72", "right"),
+        ("The answer is:\n$$72$$", "right"),
+        ("<answer>72</answer>", "right"),
+        ("\\boxed {72}", "right"),
+        ("\\fbox{72}", "right"),
+        ("The answer is 72, because 70 + 2 = 72.", "right"),
+        ("The answer is 72 (apples).", "right"),
+        ("#### 72 dollars", "right"),
+        ("#### 72\n\nThe answer is correct.", "right"),
+        ("The answer is 72. Let me check that the answer is right.", "right"),
         ("The answer is", "unparsed"),
         ("the answer is 72 " + r"\boxed{71}", "wrong"),  # a box, once there, counts
         ("\\boxed{\\boxed{72}}", "right"),
@@ -181,6 +198,20 @@ def test_choices_in_every_spelling(spelling, frame):
         ("\\boxed{(A) (B)}", "A", "wrong"),
         ("\\boxed{A) London}", "A", "right"),  # the reference has no words to compare
         ("\\boxed{A cat}", "A", "wrong"),
+        ("The answer is B because it is.", "B. Paris", "right"),
+        ("The answer is B, Paris", "B. Paris", "right"),
+        ("\\boxed{B - Paris}", "B. Paris", "right"),
+        ("Answer: B (Paris)", "B. Paris", "right"),
+        ("\\boxed{\\textbf{(B)}~12}", "(B) 12", "right"),
+        ("\\boxed{B. 12%}", "B. 12\\%", "right"),
+        ("The answer is \\(B\\)", "B", "right"),
+        ("B. Paris is the capital of France.", "B. Paris", "unparsed"),
+        ("The answer is B. Paris is the capital of France.", "B. Paris", "right"),
+        ("The correct option is B.", "B", "right"),
+        ("**Final Answer**: B", "B", "right"),
+        ("\\boxed{A. B. C. D.}", "A", "wrong"),
+        ("\\boxed{A: is wrong}", "A", "wrong"),
+        ("\\boxed{A. No wait, B}", "A", "wrong"),
     ],
 )
 def test_choices(response, answer, expected):
@@ -206,6 +237,18 @@ HUMANEVAL = json.dumps({"test": "def check(candidate):\n    assert candidate(2) 
         ("class Solution:\n    def twice(self, x):\n        return 2 * x", "assert Solution().twice(3) == 6"),
         ("def f(x):\n    raise ValueError('no')", "try:\n    f(1)\nexcept ValueError:\n    pass\nelse:\n    assert False"),
         ("def f():\n    return {'a': (1, {2}), 'b': [None, 1.5, 'x', 2j]}", "assert f()['a'][1] == {2} and f()['b'][3] == 2j"),
+        ("from collections import Counter\ndef f(x):\n    return Counter(x)", "assert f([1, 1, 2]) == {1: 2, 2: 1}"),
+        ("f = lambda x: x + 1\nK = 3", "assert f(1) == 2 and K == 3"),
+        ("import math\ndef f(x):\n    return math.pi * x", "assert f(2) == 2 * math.pi"),
+        ("def f(n):\n    for i in range(n):\n        yield i", "assert list(f(3)) == [0, 1, 2]"),
+        ("def f(d):\n    return d.keys()", "assert sorted(f({2: 1, 1: 1})) == [1, 2]"),
+        ("def f(a):\n    a.sort()", "a = [3, 1]\nf(a)\nassert a == [1, 3]"),
+        ("class P:\n    def __init__(self, x):\n        self.x = x\n    def __len__(self):\n        return 7", "p = P(3)\nassert p.x == 3 and len(p) == 7"),
+        ("class N:\n    def __init__(self, v, n=None):\n        self.v, self.n = v, n\ndef ln(a):\n    return 1 + ln(a.n) if a else 0", "assert ln(N(1, N(2))) == 2"),
+        ("def mk(a):\n    return lambda b: a + b", "assert mk(2)(3) == 5"),
+        ("class E(ValueError):\n    pass\ndef f():\n    raise E('neg')", "try:\n    f()\nexcept ValueError as e:\n    assert str(e) == 'neg'\nelse:\n    assert False"),
+        ("def sum(a, b):\n    return a + b", "assert sum(10, 15) == 25"),
+        ("import numpy as np\ndef f(x):\n    return np.int64(x), np.arange(3)", "assert f(2)[0] == 2"),
         ("print('noise')\ndef add(a, b):\n    print('more')\n    return a + b", ADD),
     ],
 )
@@ -221,6 +264,8 @@ CHEATS = [
     f"import os\nos._exit({verifiers.PASSED})",
     f"def add(a, b):\n    import os\n    os._exit({verifiers.PASSED})",
     "raise SystemExit(0)",
+    "def all(x):\n    return True\ndef set(x):\n    return 1\ndef add(a, b):\n    return 0",
+    "class add:\n    def __init__(self, a, b):\n        pass",
     "class Any:\n    __eq__ = lambda self, other: True\ndef add(a, b):\n    return Any()",
     "class Three(int):\n    __eq__ = lambda self, other: True\ndef add(a, b):\n    return Three(0)",
     "import builtins\nbuiltins.AssertionError = Exception\ndef add(a, b):\n    return 0",
@@ -263,6 +308,35 @@ def test_cheats_are_wrong_and_leave_nothing_behind():
     assert verdict(code("def add(a, b):\n    return a + b"), ADD, "code") == "right"
 
 
+@pytest.mark.parametrize(
+    "source, tests",
+    [
+        ("def check(candidate):\n    pass", "def check(candidate):\n    assert candidate(2) == 4"),
+        ("def set(x):\n    return 1\ndef both(a, b):\n    return 0", "assert set(both((3, 4, 5), (5, 7, 4))) == set((4, 5))"),
+        ("def abs(x):\n    return 0\ndef cut(x):\n    return 9", "def check(candidate):\n    assert abs(candidate(1.33) - 0.33) < 1e-6"),
+        ("def range(*a):\n    return []\ndef f(i):\n    return 0", "for i in range(3):\n    assert f(i) == i * i + 1"),
+        ("class A:\n    def __init__(self):\n        self.active = False", "a = A()\nassert a.active"),
+        ("class A:\n    pass", "a = A()\nassert hasattr(a, 'push')"),
+        ("def f(x):\n    raise StopIteration", "assert all(map(lambda i: f(i) == i + 1, [1, 2]))"),
+    ],
+)
+def test_solutions_cannot_replace_what_the_tests_use(source, tests):
+    assert verdict(code(source), tests, "code") == "wrong"
+
+
+def test_a_solution_changes_no_file_where_the_kernel_allows_it(tmp_path):
+    if not any("setpriv" in word for word in verifiers.sandbox()):
+        pytest.skip("mounts cannot be made read-only here")
+    target = tmp_path / "file"
+    target.write_text("as it was")
+    source = f"import os, glob\nfor p in ({str(target)!r}, {verifiers.__file__!r}, '/tmp/leak', '/dev/shm/leak', '/proc/sys/kernel/pid_max'):\n"
+    source += "    try: open(p, 'r+' if os.path.exists(p) else 'w').write('# 100000')\n    except OSError: pass\n"
+    before = open(verifiers.__file__).read()
+    assert verdict(code(source + "print(sum(map(int, input().split())))"), IO, "code") == "right"
+    assert target.read_text() == "as it was" and open(verifiers.__file__).read() == before
+    assert not os.path.exists("/tmp/leak") and not os.path.exists("/dev/shm/leak")
+
+
 def test_a_solution_reaches_no_network_where_the_kernel_allows_it():
     if not verifiers.sandbox():
         pytest.skip("unshare does not work here, and the README says what that means")
@@ -277,8 +351,11 @@ def test_a_solution_reaches_no_network_where_the_kernel_allows_it():
     "response, expected",
     [
         ("no code at all", "unparsed"),
+        (code("def add(a, b):\n    return a + b") + "\n\n```\n3\n```", "right"),  # its output, shown
+        (code("def add(a, b):\n    return a + b") + "\n\n```python\nprint(add(1, 2))\n```", "right"),  # its use
+        ("1. So:\n   ```python\n   def add(a, b):\n       return a + b\n   ```\n", "right"),  # indented in a list
         ("```python\ndef add(a, b):\n    return a + b", "unparsed"),  # cut off
-        (code("wrong = 1") + code("def add(a, b):\n    return a + b"), "right"),  # the last block
+        (code("def add(a, b):\n    return 0") + "\n" + code("def add(a, b):\n    return a + b"), "right"),  # the last block
         ("<think>" + code("def add(a, b):\n    return a + b"), "unparsed"),
     ],
 )
@@ -286,7 +363,7 @@ def test_which_code_counts(response, expected):
     assert verdict(response, ADD, "code") == expected
 
 
-@pytest.mark.parametrize("answer", ["x = 1", "def check(", '{"inputs": ["1"], "outputs": []}', '{"inputs": []}', "[]"])
+@pytest.mark.parametrize("answer", ["x = 1", "def check(", '{"inputs": ["1"], "outputs": []}', '{"inputs": []}', "[]", '{"fn_name": "f", "inputs": [[1]], "outputs": [2]}'])
 def test_code_references_without_tests_are_refused(answer):
     with pytest.raises(ValueError, match="tests"):
         verifiers.reference(answer, "code")
