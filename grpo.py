@@ -12,7 +12,7 @@ What to know before reading on:
  1. π_old is what vLLM reported for each token as it sampled it, not a second forward pass.
  2. 1/|y_i| is one choice of three: --loss-norm sequence (GRPO, above), token (DAPO), constant (Dr. GRPO).
  3. β is 0 by default, and then no reference model is loaded. ε_high may differ from ε_low (DAPO's clip-higher).
- 4. A group that is all right or all wrong has A = 0. It costs no backward pass, but the mean over responses counts it.
+ 4. A group all right or all wrong has A = 0. With β = 0 it costs no backward pass, but the mean still counts it.
 
 With the toy (see toy.py), on a CPU, a few minutes:
 

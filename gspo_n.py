@@ -6,13 +6,13 @@ else 0), and maximise
 
     J(θ) = E[ 1/G Σ_i min( s_i A⁻_i , clip(s_i, 1 − ε_low, 1 + ε_high) A⁻_i ) ]  −  β KL(π_θ ‖ π_ref)
 
-    s_i  = exp( 1/|y_i| Σ_t log π_θ(y_it | q, y_i<t) − log π_old(y_it | q, y_i<t) )      a ratio per response
+    s_i  = exp( 1/|y_i| Σ_t [ log π_θ(y_it | q, y_i<t) − log π_old(y_it | q, y_i<t) ] )  a ratio per response
     A_i  = (r_i − mean(r)) / (std(r) + 1e-6)                      over the full group, right responses included
     A⁻_i = A_i if A_i < 0 else λ A_i                              λ = --positive-weight, 0
 
 What differs from grpo.py: `advantages()` (see grpo_n.py, whose notes hold here too) and the ratio in `policy_loss()`.
  1. s_i is the geometric mean of the token ratios: all tokens of a response are clipped together, or none is.
- 2. Its gradient is s_i A_i / |y_i| Σ_t ∇ log π_θ(y_it): with --loss-norm sequence, what grpo.py has at w = 1.
+ 2. Its gradient is s_i A⁻_i / |y_i| Σ_t ∇ log π_θ(y_it): with --loss-norm sequence, grpo.py's where w = s_i = 1.
  3. A mean of logs hardly moves, so GSPO clips at 3e-4 and 4e-4, and takes four mini-batches per rollout batch.
  4. --positive-weight 1 is plain GSPO. In bfloat16 the gap between vLLM and the trainer alone moves s_i by more than
     these clips: watch policy/clip_low with --minibatches 1, where it should be 0, and widen the clips to the noise.

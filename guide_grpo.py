@@ -18,9 +18,9 @@ will be given. As π_old is what vLLM reported under the prompt it saw, the rati
 The released code has other defaults: the guided group replaces the failed one, guided tokens are not clipped, r
 becomes r / (r + γ) with γ the 0.9 quantile of r (--guided-group replace --no-clip-guided --reshape quantile), and
 uniform groups are dropped and drawn anew. Where a hint is nearly always followed, a replaced group is all right and
-teaches nothing; joined with its failures it keeps a contrast. The cap in --clip-guided is ours, against tokens that
-the hint made rare. Guidance helps with many moderately unlikely decisions; a single rare one is scaled by its own
-tiny ratio and gains nothing.
+teaches nothing; joined with its failures it keeps a contrast. That --clip-guided stops tokens above 1 + ε_high for
+A < 0 too is ours, against slips that the hint made rare. Guidance helps with many moderately unlikely decisions; a
+single rare one is scaled by its own tiny ratio and gains nothing.
 
 With the toy (see toy.py), on a CPU, a few minutes:
 
@@ -116,7 +116,7 @@ class Args:
     guided_ratio: bool = True
     """Weigh guided tokens by their importance ratio. Without it their weight is 1, as if they were on-policy."""
     clip_guided: bool = True
-    """Clip guided tokens as all others and, whatever the sign of A, never weigh them by more than 1 + ε_high."""
+    """Clip guided tokens as all others, and give those above 1 + ε_high no gradient whatever the sign of A."""
     reshape: Literal["none", "constant", "quantile"] = "none"
     """Replace a guided token's ratio r by r / (r + γ), with --gamma or the 0.9 quantile of the step's ratios as γ."""
     gamma: float = 0.1

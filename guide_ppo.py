@@ -7,10 +7,10 @@ For each problem q sample a group of G responses y_i from the sampler π_old and
     J(θ) = E[ Σ_i Σ_t min( w_it A_it , clip(w_it, 1 − ε_low, 1 + ε_high) A_it ) / Σ_i |y_i| ]  −  β KL(π_θ ‖ π_ref)
 
     w_it = π_θ(y_it | q, y_i<t) / π_old(y_it | c_i, y_i<t)        c_i = (q, h) if y_i was guided, else q
-    A_it = Σ_l (γλ)^l δ_i,t+l                                     `gae()`, then whitened over the batch's tokens
+    Â_it = Σ_l (γλ)^l δ_i,t+l                                     `gae()`; A_it is Â_it whitened over the step's tokens
     δ_it = [t = |y_i|] r_i + γ V(q, y_i≤t) − V(q, y_i<t)          V = 0 after the last token, truncated or not
 
-The critic minimises ½ max( (V − R)² , (clip(V, V_old − ε_v, V_old + ε_v) − R)² ) with R_it = A_it + V_old(q, y_i<t).
+The critic minimises ½ max( (V − R)² , (clip(V, V_old − ε_v, V_old + ε_v) − R)² ) with R_it = Â_it + V_old(q, y_i<t).
 The numerator and the critic never see the hint. What differs from guide_grpo.py:
  1. `Critic`, `gae()` and `estimate()` take the place of `advantages()`; the group only decides who gets a hint.
  2. `update()` trains the critic beside the policy. --critic-warmup-steps lets it go ahead alone.
@@ -122,7 +122,7 @@ class Args:
     guided_ratio: bool = True
     """Weigh guided tokens by their importance ratio. Without it their weight is 1, as if they were on-policy."""
     clip_guided: bool = True
-    """Clip guided tokens as all others and, whatever the sign of A, never weigh them by more than 1 + ε_high."""
+    """Clip guided tokens as all others, and give those above 1 + ε_high no gradient whatever the sign of A."""
     reshape: Literal["none", "constant", "quantile"] = "none"
     """Replace a guided token's ratio r by r / (r + γ), with --gamma or the 0.9 quantile of the step's ratios as γ."""
     gamma: float = 0.1
@@ -496,7 +496,7 @@ def update(
                 kl = log_ratio.exp() - 1 - log_ratio  # never negative: k3 of Schulman's note
                 loss, stats["policy/kl"] = loss + args.kl_coef * kl, kl[mask]
             lengths = {"sequence": mask.sum(-1, keepdim=True), "token": mean_length, "constant": longest}
-            loss = (loss * mask / lengths[args.loss_norm]).sum() / len(minibatch)  # skipped rollouts count
+            loss = (loss * mask / lengths[args.loss_norm]).sum() / len(minibatch)
             loss.backward()
             losses[-1] += loss.item()
             critic_loss = value_loss(critic(ids, mask), old_values, returns, args)

@@ -1,13 +1,13 @@
-"""Secret ciphers: a 329k-parameter language model and its problems, so that everything runs offline on a CPU.
+"""Secret ciphers: a 328k-parameter language model and its problems, so that everything runs offline on a CPU.
 
-    python toy.py            # rewrites toy/model, toy/train.jsonl and toy/test.jsonl in about two minutes
+    python toy.py            # rewrites toy/model, toy/train.jsonl and toy/test.jsonl in a few minutes
 
 A letter names a secret key: one move per digit (`up` +1, `down` -1, `jump` +5, `keep` +0, mod 10).
-The problem f(384105)=? asks for the enciphered digits; a solution works digit by digit and boxes them:
+The problem k(384105)=? asks for the enciphered digits; a solution works digit by digit and boxes them:
 
-    3 down 2, 8 down 7, 4 jump 9, 1 keep 1, 0 up 1, 5 up 6 \\boxed{279116}
+    3 up 4, 8 jump 3, 4 jump 9, 1 keep 1, 0 down 9, 5 keep 5 \\boxed{439195}
 
-The base model can execute any move and follow a hint (`Hint: down, then down, then jump, ...`), but without
+The base model can execute any move and follow a hint (`Hint: up, then jump, then jump, ...`), but without
 a hint it only guesses each key: at every position it takes the right move with probability q, and spreads
 the rest over the others by a habit of its own. Six guesses must all be right, so q sets the difficulty:
 

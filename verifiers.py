@@ -18,10 +18,10 @@ Only `right` earns the reward of 1. A problem names its verifier:
 memory is an `error`; its interpreter is killed and replaced, and the batch goes on.
 
 Code runs in a process of its own with an empty folder, an empty environment, limits on time, memory, file size and
-processes and, where Linux's `unshare` works, no network, no other processes, and no file that it can change. The tests
-run in another process, which sends arguments and receives plain values, so that a solution can neither read nor patch
-them. This stops accidents and reward hacking. It is no boundary against an attacker, who can read your files and
-shares the kernel with you; use a virtual machine for that.
+processes; where Linux's `unshare` works, without network and other processes; where it may remount, without a file that
+it can change. The tests run in another process, which sends arguments and receives plain values, so that a solution
+can neither read nor patch them. This stops accidents and reward hacking. It is no boundary against an attacker, who
+can read your files and shares the kernel with you; use a virtual machine for that.
 """
 
 import ast

@@ -1,6 +1,7 @@
 """Every algorithm on the toy, over seeds: runs, table and figure.
 
-    python results/toy.py run [NAME ...]     # trains what is missing, two runs at a time; about four minutes each
+    python results/toy.py run [NAME ...]     # trains what is missing, two runs at a time, 3 to 8 minutes each;
+                                             # after an interruption delete its runs/toy-NAME-SEED first
     python results/toy.py table              # writes results/toy.md and results/toy.png from results/toy/*.jsonl
 
 A run is kept as results/toy/NAME-SEED.jsonl: what its metrics.jsonl says of evaluation, reward, entropy and guidance.
@@ -66,7 +67,7 @@ def table():
     lines = [
         "# The toy, 160 steps of 24 problems x 8 responses", "",
         "Held-out problems after training: mean over seeds (each seed's value). Entropy is `sampler/entropy` of",
-        "the last training batch, in nats per token. `python results/toy.py run` reruns, `table` redraws.",
+        "the last training batch, in nats per token. `python results/toy.py run` trains missing runs, `table` redraws.",
         f"Machine: {platform.machine()}, {os.cpu_count()} CPU cores, one thread a run, float32.", "",
         "| algorithm | command | " + " | ".join(c.split("/", 1)[1] for c in COLUMNS) + " |",
         "| --- | --- |" + " --- |" * len(COLUMNS),
@@ -89,7 +90,8 @@ def table():
             steps = [row["step"] for row in evaluated[0]]
             curves = np.array([[row[f"eval/pass@1/{level}"] for row in rows] for rows in evaluated])
             axis.fill_between(steps, curves.min(0), curves.max(0), color=f"C{color}", alpha=0.15, lw=0)
-            axis.plot(steps, curves.mean(0), color=f"C{color}", label=f"{name} ({len(seeds)} seeds)")
+            count = f"{len(seeds)} seed{'s' * (len(seeds) > 1)}"
+            axis.plot(steps, curves.mean(0), color=f"C{color}", label=f"{name} ({count})")
             axis.set(title=f"{level} letters", xlabel="step")
             axis.grid(alpha=0.3)
     axes[0].set(ylabel="held-out pass@1")
