@@ -33,8 +33,6 @@ RUNS = {
     "GSPO-N": "gspo_n.py --lr 1e-4",
     "Guide-GRPO, released": "guide_grpo.py --lr 2e-4 --guided-group replace --reshape quantile --no-clip-guided",
     "Guide-GRPO, no ratio": "guide_grpo.py --lr 2e-4 --no-guided-ratio",
-    "GSPO": "gspo_n.py --lr 1e-4 --positive-weight 1",
-    "GRPO, lr 1e-4": "grpo.py --lr 1e-4",
 }
 KEPT = ("step", "eval/", "reward/mean", "sampler/entropy", "group/", "guide/", "value/")
 COLUMNS = ["eval/pass@1/easy", "eval/pass@1/medium", "eval/pass@1/hard", "eval/pass@4/hard", "sampler/entropy"]
