@@ -6,9 +6,9 @@ GPU := $(shell nvidia-smi -L 2>/dev/null | grep -q . && echo yes)
 .PHONY: demo test setup
 
 demo: setup
-	@echo "Guide-GRPO on the toy: 24 problems x 8 responses a step, 120 steps, a few minutes on two CPU cores"
+	@echo "Guide-GRPO on the toy: 24 problems x 8 responses a step, 160 steps, a few minutes on two CPU cores"
 	$(BIN)/python guide_grpo.py --model toy/model --dataset toy/train.jsonl --eval-dataset toy/test.jsonl \
-		--max-prompt-tokens 128 --max-response-tokens 64 --problems 24 --steps 120 --lr 2e-4
+		--max-prompt-tokens 128 --max-response-tokens 64 --problems 24 --steps 160 --lr 2e-4
 
 test: setup
 	$(BIN)/ruff check .
