@@ -31,7 +31,7 @@ def test_grpo_learns_the_toy(tmp_path):
     # 144 problems x 4 samples: the standard error of pass@1 is about 0.02
     assert evaluated[0]["eval/pass@1"] < 0.2 and evaluated[-1]["eval/pass@1"] > evaluated[0]["eval/pass@1"] + 0.2
     assert evaluated[-1]["eval/pass@1/easy"] > 0.9
-    assert all(row["sampler/logprob_gap_max"] < 1e-4 for row in metrics[1:])  # float32 on both sides, every sync whole
+    assert all(row["sampler/logprob_gap_mean"] < 1e-5 for row in metrics[1:])  # float32 on both sides, every sync whole
 
     folder = tmp_path / "runs/run"
     assert json.loads((folder / "args.json").read_text())["steps"] == 50
@@ -46,7 +46,7 @@ def test_grpo_learns_the_toy(tmp_path):
 def test_every_option_of_the_loss_runs(tmp_path):
     metrics, _ = run("grpo.py", tmp_path, steps=2, kl_coef=0.1, loss_norm="token", clip_high=0.28, minibatches=3,
                      temperature=0.9, eval_dataset="", eval_problems=8)
-    assert metrics[1]["policy/kl"] >= 0 and metrics[1]["sampler/logprob_gap_max"] < 1e-4
+    assert metrics[1]["policy/kl"] >= 0 and metrics[1]["sampler/logprob_gap_mean"] < 1e-5
 
 
 def comparable(rows):
@@ -66,7 +66,7 @@ def test_each_script_runs_and_switched_off_it_is_grpo_to_the_bit(tmp_path):
     assert guided[0] == grpo[0]
     assert guided[1]["reward/mean"] == grpo[1]["reward/mean"]  # the same plain rollouts, then hints
     assert guided[1]["guide/triggered"] > 0 and guided[1]["guide/right"] > 0.8
-    assert 0 < guided[1]["guide/ratio_mean"] < 1.5 and guided[1]["sampler/logprob_gap_max"] < 1e-4
+    assert 0 < guided[1]["guide/ratio_mean"] < 1.5 and guided[1]["sampler/logprob_gap_mean"] < 1e-5
 
     even = "def ends_even(response, answer):\n    return response.strip()[-2:-1] in tuple('02468')"
     (tmp_path / "mine.py").write_text(even)
