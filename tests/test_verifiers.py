@@ -400,7 +400,7 @@ def mine(response, answer):
 """
 
 
-def test_a_verifier_of_your_own_that_hangs_or_dies_is_an_error_and_the_rest_goes_on(tmp_path, monkeypatch):
+def test_a_verifier_of_your_own_that_hangs_or_dies_is_an_error_and_the_rest_goes_on(tmp_path):
     path = tmp_path / "my_file.py"
     path.write_text(MINE)
     name = f"{path}:mine"
