@@ -177,6 +177,7 @@ class Args:
 class Problem:
     """One row of the dataset, ready for the sampler."""
 
+    row: int  # its place in the dataset, from 0
     prompt: str
     prompt_ids: list[int]
     hint_ids: list[int]  # the prompt with the hint in its user turn; empty if there is no hint
@@ -236,7 +237,8 @@ def load_problems(source: str, tokenizer, args: Args) -> list[Problem]:
         if len(prompt_ids) > args.max_prompt_tokens:
             too_long += 1
         else:
-            problems.append(Problem(prompt, prompt_ids, hint_ids, answer, verifier, str(row.get("level") or "")))
+            level = str(row.get("level") or "")
+            problems.append(Problem(index, prompt, prompt_ids, hint_ids, answer, verifier, level))
     if bad and not args.skip_bad_rows:
         sys.exit(f"{len(bad)} of {len(rows)} rows of {source} have no usable problem or {answer_column} ({bad[0]}): "
                  "mend them, or pass --skip-bad-rows")

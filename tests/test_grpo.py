@@ -146,8 +146,8 @@ def test_minibatches_are_optimizer_steps_over_whole_groups(policy, problems, arg
 
 def test_mask_comes_from_lengths_even_if_pad_is_eos():
     eos = 0  # `collate` pads with 0
-    short = Rollout(Problem("", [5, 6, 7], "", "math", ""), [8, eos], [-0.1, -0.2], "", False, "right", 1.0, 2.0)
-    long = Rollout(Problem("", [5], "", "math", ""), [eos, 9, eos, 9, eos], [-1.0] * 5, "", False, "wrong", 0.0, -2.0)
+    short = Rollout(Problem(0, "", [5, 6, 7], "", "math", ""), [8, eos], [-0.1, -0.2], "", False, "right", 1, 2)
+    long = Rollout(Problem(0, "", [5], "", "math", ""), [eos, 9, eos, 9, eos], [-1.0] * 5, "", False, "wrong", 0, -2)
     ids, mask, old_logprobs, advantage = grpo.collate([short, long])
     assert ids.tolist() == [[5, 6, 7, 8, 0, 0], [5, 0, 9, 0, 9, 0]]
     # position t predicts token t + 1, so the responses' EOS are trained and the pads after them are not

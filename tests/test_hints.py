@@ -1,0 +1,94 @@
+"""hints.py: no answer gets through, and nothing written is lost."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+from conftest import ROOT, TOY
+
+import hints
+import verifiers
+
+LEAKING = [
+    ("math", "42", "You should arrive at 42."),
+    ("math", "42", "The result is forty, no: \\boxed{42}"),
+    ("math", "42", "It equals $6 \\cdot 7$."),
+    ("math", "1,200", "Then she has 1200 apples."),
+    ("math", "1200", "Then she has $1{,}200$ apples."),
+    ("math", "0.75", "It is three quarters, that is 3/4."),
+    ("math", "\\frac{3}{4}", "Cancel to get 0.75"),
+    ("math", "\\frac{3}{4}", "Divide, so \\(x = \\frac{6}{8}\\)."),
+    ("math", "x^2+1", "Factor out $x^2 + 1$ at the end."),
+    ("math", "7", "There are seven of them."),
+    ("math", "-3", "Take x = -3, and check."),
+    ("math", "\\text{Evelyn}", "Who is fastest? evelyn is."),
+    ("math", "(3, \\frac{\\pi}{2})", "Write it as $(3, \\pi/2)$."),
+    ("choice", "B", "Look at option (B)."),
+    ("choice", "B. Paris", "It lies on the Seine: paris"),
+    ("choice", "A", "The answer is A."),
+    ("code", "assert f(1) == 2", "def f(x):\n    return x + 1"),
+    ("code", "assert f(1) == 2", "Try\n```python\ndef f(x):\n    return x + 1\n```"),
+]
+FINE = [
+    ("math", "42", "Multiply the number of boxes by what is in each of the 6 boxes, then compare with 420 and 4.2."),
+    ("math", "\\text{Evelyn}", "Compare everyone's distance with their time."),
+    ("math", "x^2+1", "Look for a factor of the numerator that has no real roots."),
+    ("math", "7", "Count each edge once; there are 17 vertices and 70 faces."),
+    ("choice", "B. Paris", "A capital on the Seine. I would start with the rivers."),
+    ("choice", "A. iron", "A metal is wanted, I think; consider environments."),
+    ("code", "assert f(1) == 2", "Add one to the argument and return the sum."),
+]
+
+
+@pytest.mark.parametrize("verifier, answer, hint", LEAKING)
+def test_a_hint_with_the_answer_in_it_leaks(verifier, answer, hint):
+    assert hints.leaks([hint], [verifiers.reference(answer, verifier)], [verifier]) == [True]
+
+
+def test_hints_without_the_answer_do_not():
+    names, answers, texts = zip(*FINE)
+    answers = [verifiers.reference(answer, name) for answer, name in zip(answers, names)]
+    assert hints.leaks(texts, answers, names) == [False] * len(FINE)
+
+
+def write(*arguments, cwd):
+    command = [sys.executable, str(ROOT / "hints.py"), f"--model={TOY['model']}", "--max-prompt-tokens=256",
+               "--max-response-tokens=64", *arguments]
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True)
+
+
+def test_hints_for_the_toy_never_hold_the_answer_and_resume(tmp_path):
+    rows = [json.loads(line) | {"hint": ""} for line in open(TOY["eval_dataset"])][:80]
+    rows[0]["hint"], rows[1]["answer"] = "I was here before", ""
+    (tmp_path / "in.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    # asked for nothing but the problem the toy writes a solution, right for about a third of easy letters
+    flags = ["--dataset=in.jsonl", "--out=hints/out.jsonl", "--prompt={problem}", "--attempts=2", "--temperature=1"]
+    done = write(*flags, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr[-3000:]
+    written = [json.loads(line) for line in open(tmp_path / "hints/out.jsonl")]
+    assert [{**row, "hint": ""} for row in written] == [{**row, "hint": ""} for row in rows]
+    assert written[0]["hint"] == "I was here before" and written[1]["hint"] == ""
+    assert sum(row["answer"] != "" and row["answer"] in row["hint"] for row in written) == 0
+    counts = {line[7:]: int(line[:6]) for line in done.stdout.splitlines() if line[:6].strip().isdigit()}
+    assert counts["thrown away: the answer was in it"] > 0
+    assert counts["with a hint"] == sum(bool(row["hint"]) for row in written) > 60
+    assert counts["without hint: no readable problem and answer"] == 1
+
+    complete = (tmp_path / "hints/out.jsonl").read_text()
+    lines = complete.splitlines(keepends=True)
+    (tmp_path / "hints/out.jsonl").write_text("".join(lines[: hints.CHUNK]) + lines[hints.CHUNK][:30])
+    done = write(*flags, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert (tmp_path / "hints/out.jsonl").read_text() == complete
+
+    for flag, sentence in [
+        ("--dataset=hints/out.jsonl", "not be the --dataset itself"),
+        ("--prompt=Hello", "--prompt has no {problem} in it"),
+        ("--out=out.csv", "must end in .jsonl"),
+        (f"--dataset={TOY['dataset']}", "holds rows of another dataset"),
+        ("--attempts=0", "--attempts must be above 0"),
+    ]:
+        done = write(*flags, flag, cwd=tmp_path)
+        assert done.returncode == 1 and sentence in done.stderr, done.stderr[-500:]
+    assert (tmp_path / "hints/out.jsonl").read_text() == complete
