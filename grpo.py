@@ -28,10 +28,13 @@ On a GPU:
 
 import json
 import os
+import shutil
+import signal
 import sys
 import time
 from collections import defaultdict
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Literal
 
@@ -41,17 +44,24 @@ import torch
 import tyro
 import wandb
 from torch import Tensor, nn
+from torch import distributed as dist
+from torch.distributed.elastic.multiprocessing.errors import record
+from torch.distributed.fsdp import fully_shard
+from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.utils.checkpoint import checkpoint
 from tqdm import tqdm
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+from transformers.utils import logging
 
 import verifiers
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+RANK, WORLD = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))  # set by torchrun
 os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")  # engine in this process: one seed, direct weight sync
 os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
 os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "1")  # GiB
 os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", "nobind")
+logging.disable_progress_bar()  # of loading and saving models: the bar is the training's
 
 
 # ------------------------------------------------------------------------------------------------------------ arguments
@@ -77,6 +87,8 @@ class Args:
     """Longer responses are cut and count as truncated."""
     name: str = ""
     """The run's folder is runs/NAME. Empty: script and time."""
+    resume: bool = False
+    """Continue runs/NAME from its newest checkpoint. Without one, start it."""
     seed: int = 0
     """Decides the order of problems, the samples and the mini-batches."""
 
@@ -111,7 +123,13 @@ class Args:
     """Responses per problem in an evaluation: the k of pass@k, and what pass@1 averages over."""
     wandb: bool = False
     """Log to Weights & Biases as well, project minrlvr."""
+    save_every: int = 20
+    """Steps between checkpoints. There is always one after the last step, and where SIGTERM or Ctrl-C stops the run."""
+    keep: int = 2
+    """How many checkpoints to keep, the newest ones."""
 
+    vllm_tp: int = 1
+    """With torchrun, how many ranks share one vLLM engine."""
     vllm_memory: float = 0.45
     """Share of the GPU's memory for vLLM. On a CPU VLLM_CPU_KVCACHE_SPACE decides, in GiB."""
     microbatch_tokens: int = 8192
@@ -131,6 +149,10 @@ class Args:
             sys.exit("--group-size 1 makes every advantage zero: use at least 2")
         if self.minibatches > self.problems:
             sys.exit(f"--minibatches {self.minibatches} are more than --problems {self.problems}: lower the former")
+        if self.resume and not self.name:
+            sys.exit("--resume needs the --name of the run to continue")
+        if WORLD % self.vllm_tp:
+            sys.exit(f"--vllm-tp {self.vllm_tp} does not divide the {WORLD} ranks: choose torchrun --nproc-per-node")
         try:
             verifiers.load(self.verifier)
         except ValueError as e:
@@ -205,6 +227,38 @@ def load_problems(source: str, tokenizer, args: Args) -> list[Problem]:
     return problems or sys.exit(f"no problem is left of {source}: --max-prompt-tokens is {args.max_prompt_tokens}")
 
 
+# ---------------------------------------------------------------------------------------------------------------- ranks
+def join_ranks():
+    """With torchrun, one process group of all ranks. Only rank 0 prints."""
+    if WORLD > 1:
+        if DEVICE == "cuda":
+            torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+        dist.init_process_group(timeout=timedelta(hours=2))  # the longest that a rank may wait for a slower sampler
+        sys.stdout = sys.stdout if RANK == 0 else open(os.devnull, "w")
+
+
+def everyone(x) -> list:
+    """x of every rank, in their order. All must call; without torchrun it is [x]."""
+    if WORLD == 1:
+        return [x]
+    dist.all_gather_object(xs := [None] * WORLD, x)
+    return xs
+
+
+def full(x: Tensor) -> Tensor:
+    """The whole of a tensor that FSDP keeps in pieces. All ranks must call."""
+    return x.full_tensor() if isinstance(x, DTensor) else x
+
+
+def shard(model: nn.Module) -> nn.Module:
+    """With torchrun, FSDP2: every rank keeps a piece of each weight, which is whole only while its layer works."""
+    if WORLD > 1:
+        for layer in model.lm.base_model.layers:
+            fully_shard(layer)
+        fully_shard(model)
+    return model.to(DEVICE)
+
+
 # ------------------------------------------------------------------------------------------------------------- sampling
 @dataclass
 class Rollout:
@@ -231,14 +285,18 @@ def start_engine(args: Args):
         model=args.model, dtype="bfloat16" if DEVICE == "cuda" else "float32", seed=args.seed,
         max_model_len=args.max_prompt_tokens + args.max_response_tokens,
         gpu_memory_utilization=args.vllm_memory, enable_sleep_mode=DEVICE == "cuda",
+        tensor_parallel_size=args.vllm_tp, distributed_executor_backend="external_launcher" if WORLD > 1 else None,
         logprobs_mode="processed_logprobs",  # temperature included: the probabilities that it samples from
     )
 
 
 def sample(engine, problems: list[Problem], n: int, args: Args) -> list[list[Rollout]]:
-    """n verified responses to each problem. Token ids go in and come out: text is never tokenised again."""
+    """n verified responses to each problem. Token ids go in and come out: text is never tokenised again. Every engine
+    answers its share of the problems, and all ranks get all answers."""
     from vllm import SamplingParams
 
+    engines, engine_rank = WORLD // args.vllm_tp, RANK // args.vllm_tp
+    problems = problems[len(problems) * engine_rank // engines : len(problems) * (engine_rank + 1) // engines]
     params = SamplingParams(n=n, temperature=args.temperature, max_tokens=args.max_response_tokens, logprobs=0)
     prompts = [{"prompt_token_ids": p.prompt_ids} for p in problems]
     outputs = [(p, o) for p, request in zip(problems, engine.generate(prompts, params, use_tqdm=False))
@@ -249,7 +307,8 @@ def sample(engine, problems: list[Problem], n: int, args: Args) -> list[list[Rol
         logprobs = [step[token].logprob for token, step in zip(o.token_ids, o.logprobs)]
         truncated, reward = o.finish_reason == "length", float(verdict == "right")
         rollouts.append(Rollout(problem, list(o.token_ids), logprobs, o.text, truncated, verdict, reward))
-    return [rollouts[i : i + n] for i in range(0, len(rollouts), n)]
+    groups = [rollouts[i : i + n] for i in range(0, len(rollouts), n)]
+    return [group for share in everyone(groups)[:: args.vllm_tp] for group in share]
 
 
 # --------------------------------------------------------------------------------------------------------------- policy
@@ -274,7 +333,7 @@ class Policy(nn.Module):
         ids [B, L] are right-padded and need no attention mask: no token sees a later pad. The vocabulary is scored
         for 1024 tokens at a time and again in the backward pass, because [B, L, vocabulary] would fill the memory.
         """
-        with torch.autocast(DEVICE, torch.bfloat16, enabled=DEVICE == "cuda"):
+        with torch.autocast(DEVICE, torch.bfloat16, enabled=DEVICE == "cuda", cache_enabled=False):
             hidden = self.lm.base_model(input_ids=ids, use_cache=False).last_hidden_state[:, :-1][mask]
             chunks = zip(hidden.split(1024), ids[:, 1:][mask].split(1024))
             scores = [checkpoint(self.score, h, targets, use_reentrant=False) for h, targets in chunks]
@@ -318,24 +377,26 @@ def policy_loss(logprobs: Tensor, old_logprobs: Tensor, advantage: Tensor, mask:
 
 
 # --------------------------------------------------------------------------------- update, sync, evaluation, checkpoint
-def microbatches(rollouts: list[Rollout], budget: int):
-    """Rollouts of like length together, in batches of at most `budget` padded tokens (or of one rollout)."""
-    batch = []
+def microbatches(rollouts: list[Rollout], budget: int) -> list[list[Rollout]]:
+    """This rank's share of the rollouts: those of like length together, in batches of at most `budget` padded tokens or
+    of one rollout. FSDP wants equally many on every rank: some may get a rollout without response, so without loss."""
+    batches, batch = [], []
     for r in sorted(rollouts, key=lambda r: r.total_tokens):
         if batch and (len(batch) + 1) * r.total_tokens > budget:
-            yield batch
+            batches.append(batch)
             batch = []
         batch.append(r)
-    if batch:
-        yield batch
+    batches.append(batch)
+    batches += [[replace(rollouts[0], token_ids=[], logprobs=[])]] * (-len(batches) % WORLD)
+    return batches[RANK::WORLD]
 
 
 def update(policy: Policy, reference: Policy | None, optimizer, groups: list[list[Rollout]], args: Args) -> dict:
     """--minibatches optimizer steps. Returns metrics, those of tokens as means over all tokens with a gradient."""
     values, losses, norms = defaultdict(list), [], []
-    order = torch.randperm(len(groups)).tolist()
+    gather = lambda name: torch.cat([v for part in everyone(values[name]) for v in part])
     for k in range(args.minibatches):
-        minibatch = [r for i in order[k :: args.minibatches] for r in groups[i]]
+        minibatch = [r for group in groups[k :: args.minibatches] for r in group]  # problems come in random order
         mean_length, longest = np.mean([len(r.token_ids) for r in minibatch]), args.max_response_tokens
         trained = [r for r in minibatch if r.advantage != 0 or args.kl_coef > 0]
         if not trained:
@@ -354,22 +415,25 @@ def update(policy: Policy, reference: Policy | None, optimizer, groups: list[lis
                 log_ratio = reference(ids, mask)[0] - logprobs
                 kl = log_ratio.exp() - 1 - log_ratio  # never negative: k3 of Schulman's note
                 loss, stats["policy/kl"] = loss + args.kl_coef * kl, kl[mask]
-            lengths = {"sequence": mask.sum(-1, keepdim=True), "token": mean_length, "constant": longest}
+            lengths = {"sequence": mask.sum(-1, keepdim=True).clamp(min=1), "token": mean_length, "constant": longest}
             loss = (loss * mask / lengths[args.loss_norm]).sum() / len(minibatch)  # skipped rollouts count
-            loss.backward()
+            (loss * WORLD).backward()  # FSDP takes the mean over ranks, but the denominator is global
             losses[-1] += loss.item()
             for name, value in stats.items():
-                values[name].append(value.detach().float())
-        gaps = torch.cat(values["sampler/logprob_gap_mean"])
+                values[name].append(value.detach().float().cpu())
+        losses[-1] = sum(everyone(losses[-1]))
+        gaps = gather("sampler/logprob_gap_mean")
         if not (gap := gaps.sum() / max(1, len(gaps))) <= args.max_logprob_gap:  # true for NaN as well
             sys.exit(f"with the same weights, sampler and trainer differ by {gap:.3f} nats per token, more than the "
                      f"--max-logprob-gap of {args.max_logprob_gap}: do both support this model and its precision?")
         norms.append(nn.utils.clip_grad_norm_(policy.parameters(), args.max_grad_norm).item())
+        if not np.isfinite(losses[-1] + norms[-1]):
+            raise FloatingPointError(f"the loss of mini-batch {k + 1} is {losses[-1]}, its gradient's norm {norms[-1]}")
         optimizer.step()
     if not norms:
         return {}
-    values = {name: torch.cat(value) for name, value in values.items()}
-    metrics = {name: (v.max() if name.endswith("_max") else v.mean()).item() for name, v in values.items() if len(v)}
+    tokens = {name: gather(name) for name in values}
+    metrics = {name: (v.max() if name.endswith("_max") else v.mean()).item() for name, v in tokens.items() if len(v)}
     return metrics | {"policy/loss": float(np.mean(losses)), "policy/grad_norm": float(np.mean(norms))}
 
 
@@ -378,7 +442,7 @@ def sync_weights(policy: Policy, engine):
     if DEVICE == "cuda":
         engine.wake_up(tags=["weights"])
     # state_dict and not named_parameters: it names a tied lm_head, of which vLLM on a CPU keeps a packed copy
-    weights = iter(policy.lm.state_dict().items())
+    weights = ((name, full(weight)) for name, weight in policy.lm.state_dict().items())
     engine.collective_rpc("reload_weights", kwargs=dict(weights_iterator=weights))
     if DEVICE == "cuda":
         engine.wake_up(tags=["kv_cache"])
@@ -421,25 +485,106 @@ def show(group: list[Rollout], step: int, run: Path, printed: bool):
         tqdm.write(f"\n[step {step}] {r.problem.prompt}\n{r.text}\n[{r.verdict}; the answer is {r.problem.answer}]\n")
 
 
-def save_checkpoint(policy: Policy, tokenizer, path: Path):
-    """A Hugging Face folder, written beside its place and renamed into it: complete, or not there."""
-    partial = path.with_name(path.name + ".partial")
-    policy.lm.save_pretrained(partial)
-    tokenizer.save_pretrained(partial)
-    partial.rename(path)
+def whole(tensors) -> dict:
+    """(name, tensor) pairs as whole tensors on rank 0's CPU, one at a time; nothing on the others. All must call."""
+    kept = {}
+    for name, tensor in tensors:
+        tensor = full(tensor)
+        if RANK == 0:
+            kept[name] = tensor.cpu()
+    return kept
+
+
+def optimizer_state(optimizer) -> dict:
+    return {i: whole(state.items()) for i, state in optimizer.state_dict()["state"].items()}
+
+
+def restore_optimizer(optimizer, state: dict):
+    """What `optimizer_state` returned on rank 0, on any number of ranks. Learning rates stay those of the flags."""
+    for i, parameter in enumerate(optimizer.param_groups[0]["params"]):
+        if isinstance(parameter, DTensor) and i in state:
+            pieces = lambda tensor: distribute_tensor(tensor, parameter.device_mesh, parameter.placements)
+            state[i] = {name: pieces(tensor) if tensor.ndim else tensor for name, tensor in state[i].items()}
+    optimizer.load_state_dict(optimizer.state_dict() | {"state": state})
+
+
+def checkpoints(run: Path) -> list[Path]:
+    return sorted(run.glob("step_" + "[0-9]" * 6))
+
+
+def save_checkpoint(policy: Policy, tokenizer, trainer: dict, run: Path, step: int, args: Args) -> bool:
+    """A Hugging Face folder and in it trainer.pt, written beside its place and renamed into it: complete, or not there.
+    Then deletes all but the --keep newest ones. False if it could not be written, and then nothing is deleted."""
+    weights = whole(policy.lm.named_parameters())
+    if RANK > 0:
+        return True
+    path = run / f"step_{step:06d}"
+    partial = path.with_suffix(".partial")
+    try:
+        shutil.rmtree(partial, ignore_errors=True)
+        policy.lm.save_pretrained(partial, state_dict=weights)
+        tokenizer.save_pretrained(partial)
+        torch.save(trainer | {"step": step}, partial / "trainer.pt")
+        os.sync()
+        partial.rename(path)
+    except Exception as e:  # safetensors, torch and the system each have their own for a full disk
+        shutil.rmtree(partial, ignore_errors=True)
+        reason = " ".join(str(e).split())[:200]
+        tqdm.write(f"cannot write {path} ({reason}). Is the disk full? Older checkpoints are intact.", file=sys.stderr)
+        return False
+    for old in checkpoints(run)[: -args.keep]:
+        shutil.rmtree(old.rename(old.with_suffix(".partial")))
+    return True
+
+
+def load_checkpoint(run: Path, args: Args) -> tuple[Policy, dict]:
+    """The policy of the newest checkpoint and its trainer.pt; without one, of --model and nothing."""
+    *older, path = [args.model, *checkpoints(run)]
+    try:
+        policy = Policy(replace(args, model=str(path)))
+        return policy, torch.load(path / "trainer.pt", mmap=True) if older else {}
+    except Exception as e:
+        advice = f"delete it to continue from {older[-1]}" if older else "is it a causal language model?"
+        sys.exit(f"{path} cannot be read ({' '.join(str(e).split())[:200]}): {advice}")
+
+
+def rewind(run: Path, step: int) -> list[dict]:
+    """Forgets what the logs say of later steps, and lines that a kill cut short. Returns the metrics that are left."""
+    for file in (run / "rollouts.jsonl", run / "metrics.jsonl"):
+        lines = file.read_text().splitlines(keepends=True) if file.exists() else []
+        kept = [line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= step]
+        partial = file.with_suffix(".partial")
+        partial.write_text("".join(kept))
+        partial.rename(file)
+    return [json.loads(line) for line in kept]
+
+
+def watch_signals() -> list[int]:
+    """SIGTERM and Ctrl-C as they come, for the end of the step; the second one ends the process at once."""
+    received = []
+
+    def receive(number, frame):
+        received.append(number)
+        signal.signal(number, signal.SIG_DFL)
+
+    signal.signal(signal.SIGTERM, receive)
+    signal.signal(signal.SIGINT, receive)
+    return received
 
 
 # ----------------------------------------------------------------------------------------------------------------- main
-def seed_everything(seed: int, step: int):
-    """vLLM runs in this process: on a CPU it draws from torch's generator, on a GPU it takes seeds from numpy's."""
-    torch.manual_seed(hash((seed, step)))
-    np.random.seed(hash((seed, step)) % 2**32)
+def seed_everything(seed: int, step: int, engine: int = 0):
+    """vLLM runs in this process: on a CPU it draws from torch's generator, on a GPU it takes seeds from numpy's. With a
+    seed for every step, a resumed run needs no saved state; the ranks of one engine must draw the same samples."""
+    torch.manual_seed(hash((seed, step, engine)))
+    np.random.seed(hash((seed, step, engine)) % 2**32)
 
 
 def main(args: Args):
-    run = Path("runs") / (args.name or f"{Path(__file__).stem}-{time.strftime('%Y%m%d-%H%M%S')}")
-    if run.exists():
-        sys.exit(f"{run} already holds a run: choose another --name")
+    join_ranks()
+    run = Path("runs") / everyone(args.name or f"{Path(__file__).stem}-{time.strftime('%Y%m%d-%H%M%S')}")[0]
+    if run.exists() and not args.resume:
+        sys.exit(f"{run} already holds a run: choose another --name, or continue it with --resume")
     try:
         tokenizer, config = AutoTokenizer.from_pretrained(args.model), AutoConfig.from_pretrained(args.model)
     except Exception as e:
@@ -458,28 +603,39 @@ def main(args: Args):
     epochs = range(args.steps * args.problems // len(problems) + 1)
     order = np.concatenate([np.random.default_rng((args.seed, e)).permutation(len(problems)) for e in epochs])
 
-    wandb.init(project="minrlvr", name=run.name, config=asdict(args), mode=None if args.wandb else "disabled")
-    policy = Policy(args).to(DEVICE)
-    reference = Policy(args).to(DEVICE).requires_grad_(False) if args.kl_coef > 0 else None
+    mode = None if args.wandb and RANK == 0 else "disabled"
+    wandb.init(project="minrlvr", name=run.name, id=run.name, resume="allow", config=asdict(args), mode=mode)
+    policy, trainer = load_checkpoint(run, args)
+    engine = start_engine(replace(args, model=policy.lm.name_or_path))
+    policy = shard(policy)
+    reference = shard(Policy(args).requires_grad_(False)) if args.kl_coef > 0 else None
     optimizer = torch.optim.AdamW(policy.parameters(), lr=args.lr, betas=(0.9, 0.99), weight_decay=0.0)
-    engine = start_engine(args)
-    run.mkdir(parents=True)
-    (run / "args.json").write_text(json.dumps(asdict(args), indent=2))
+    restore_optimizer(optimizer, trainer.get("optimizer", {}))
+    done = trainer.get("step", 0)
+    if RANK == 0:
+        run.mkdir(parents=True, exist_ok=True)
+        (run / "args.json").write_text(json.dumps(asdict(args), indent=2))
 
     def log(step, metrics):
-        with open(run / "metrics.jsonl", "a") as file:
-            file.write(json.dumps({"step": step} | {name: float(value) for name, value in metrics.items()}) + "\n")
-        wandb.log(metrics, step=step)
+        if RANK == 0:
+            with open(run / "metrics.jsonl", "a") as file:
+                file.write(json.dumps({"step": step} | {name: float(value) for name, value in metrics.items()}) + "\n")
+            wandb.log(metrics, step=step)
 
-    seed_everything(args.seed, step=0)
-    before = scores = evaluate(engine, held_out, args)
-    log(0, before)
+    rows = everyone(rewind(run, done if trainer else -1) if RANK == 0 else None)[0]
+    evaluated = [{name: row[name] for name in row if name.startswith("eval/")} for row in rows if "eval/pass@1" in row]
+    if not evaluated:
+        seed_everything(args.seed, 0, RANK // args.vllm_tp)
+        evaluated = [evaluate(engine, held_out, args)]
+        log(0, evaluated[0])
+    before, scores = evaluated[0], evaluated[-1]
     if before["eval/pass@1"] == 0:
         print(f"warning: no held-out response is right; {before['eval/truncated']:.0%} reached --max-response-tokens, "
               f"{before['eval/unparsed']:.0%} have no final \\boxed{{}}: is it the length or the template?")
-    bar = tqdm(range(1, args.steps + 1), desc=run.name)
+    signals = watch_signals()
+    bar = tqdm(range(done + 1, args.steps + 1), desc=run.name, initial=done, total=args.steps, disable=RANK > 0)
     for step in bar:
-        seed_everything(args.seed, step)
+        seed_everything(args.seed, step, RANK // args.vllm_tp)
         clock = [time.time()]
         dealt = [problems[i] for i in order[(step - 1) * args.problems : step * args.problems]]
         groups = sample(engine, dealt, args.group_size, args)
@@ -491,7 +647,11 @@ def main(args: Args):
 
         if DEVICE == "cuda":
             engine.sleep(level=1)  # not 2, which drops the weights that the sync writes into
-        metrics |= update(policy, reference, optimizer, groups, args)
+        try:
+            metrics |= update(policy, reference, optimizer, groups, args)
+        except FloatingPointError as e:
+            kept = ", ".join(path.name for path in checkpoints(run)) or "none"
+            sys.exit(f"step {step}: {e}. That update was not made; checkpoints in {run}: {kept}. Lower --lr?")
         clock.append(time.time())
         optimizer.zero_grad()  # the memory of the gradients is the sampler's now
         sync_weights(policy, engine)
@@ -503,14 +663,24 @@ def main(args: Args):
         if evaluating := step % args.eval_every == 0 or step == args.steps:
             scores = evaluate(engine, held_out, args)
         log(step, metrics | scores if evaluating else metrics)
-        show(groups[0], step, run, printed=evaluating)
+        if RANK == 0:
+            show(groups[0], step, run, printed=evaluating)
         bar.set_postfix_str(f"reward {metrics['reward/mean']:.2f}, held-out pass@1 {scores['eval/pass@1']:.2f}, "
                             f"length {metrics['response/length']:.0f}, entropy {metrics['sampler/entropy']:.3f}")
-    save_checkpoint(policy, tokenizer, run / f"step_{args.steps:06d}")
+        stopped = any(everyone(bool(signals)))  # at the same step on all ranks
+        if stopped or step == args.steps or step % args.save_every == 0:
+            trainer = {"optimizer": optimizer_state(optimizer)}
+            saved = save_checkpoint(policy, tokenizer, trainer, run, step, args)
+            if not saved and (stopped or step == args.steps):
+                sys.exit(1)
+        if stopped:
+            break
     for name, value in scores.items():
         print(f"{name:24} {before[name]:.3f} -> {value:.3f}")
-    print(f"metrics.jsonl, rollouts.jsonl and the model, step_{args.steps:06d}, are in {run}")
+    print(f"{run} holds metrics.jsonl, rollouts.jsonl and {', '.join(path.name for path in checkpoints(run))}")
+    if done < args.steps and stopped:
+        print("stopped by a signal: the same command with --resume goes on")
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Args))
+    record(main)(tyro.cli(Args))

@@ -16,6 +16,7 @@ the rest over the others by a habit of its own. Six guesses must all be right, s
     hard    q = .33   solves about 1 in 770      (6 letters): eight samples are nearly always all wrong
 
 RL must find the keys, and end up not needing the hint. Digit strings whose CRC-32 is 0 mod 10 are held out.
+Another number of --digits makes longer or shorter responses at the same solve rates: q becomes q^(6 / digits).
 """
 
 import json
@@ -24,6 +25,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import tyro
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
 from tqdm import trange
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
@@ -56,13 +58,13 @@ def make_tokenizer():
     )
 
 
-def secrets(seed=0):
+def secrets(digits=DIGITS, seed=0):
     """The key of each letter, and the base model's habit: P(move | letter, position), summing to 1."""
     rng, names = np.random.default_rng(seed), list(MOVES)
     keys, habits = {}, {}
     for letter, (_, q) in LETTERS.items():
-        keys[letter] = [str(rng.choice(names)) for _ in range(DIGITS)]
-        habits[letter] = []
+        keys[letter] = [str(rng.choice(names)) for _ in range(digits)]
+        habits[letter], q = [], q ** (DIGITS / digits)
         for right in keys[letter]:
             wrong = rng.permutation([move for move in names if move != right])
             share = dict(zip(wrong, (0.6, 0.3, 0.1))) | {right: q / (1 - q)}
@@ -92,9 +94,9 @@ def held_out(digits):
     return zlib.crc32(digits.encode()) % 10 == 0
 
 
-def draw_digits(rng, test=False):
+def draw_digits(rng, count=DIGITS, test=False):
     while True:
-        digits = "".join(map(str, rng.integers(0, 10, DIGITS)))
+        digits = "".join(map(str, rng.integers(0, 10, count)))
         if held_out(digits) == test:
             return digits
 
@@ -122,7 +124,8 @@ def pretrain(tokenizer, keys, habits, steps=STEPS, seed=0):
     for _ in bar:
         texts = []
         for i in range(BATCH_SIZE):
-            letter, digits = str(rng.choice(list(LETTERS))), draw_digits(rng)
+            letter = str(rng.choice(list(LETTERS)))
+            digits = draw_digits(rng, len(habits[letter]))
             hinted = i % 2 == 0
             moves = [str(rng.choice(list(MOVES), p=None if hinted else p)) for p in habits[letter]]
             user = problem(letter, digits) + (f"\n\nHint: {hint(moves)}" if hinted else "")
@@ -155,7 +158,7 @@ def write_problems(folder, keys):
         with open(folder / f"{name}.jsonl", "w") as file:
             for _ in range(count):
                 for letter, (level, _) in LETTERS.items():
-                    digits = draw_digits(rng, test=name == "test")
+                    digits = draw_digits(rng, len(keys[letter]), test=name == "test")
                     row = dict(
                         prompt=[{"role": "user", "content": problem(letter, digits)}],
                         hint=hint(keys[letter]), answer=encipher(digits, keys[letter]), level=level,
@@ -163,12 +166,21 @@ def write_problems(folder, keys):
                     file.write(json.dumps(row) + "\n")
 
 
-if __name__ == "__main__":
-    folder = Path(__file__).parent / "toy"
-    folder.mkdir(exist_ok=True)
-    tokenizer, (keys, habits) = make_tokenizer(), secrets()
+def main(folder: Path = Path(__file__).parent / "toy", digits: int = DIGITS):
+    """Writes model, train.jsonl and test.jsonl into the folder.
+
+    Args:
+        folder: Where to write.
+        digits: How many digits a problem has. A response has about 7 tokens for each.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    tokenizer, (keys, habits) = make_tokenizer(), secrets(digits)
     write_problems(folder, keys)
     model = pretrain(tokenizer, keys, habits)
     model.save_pretrained(folder / "model")
     tokenizer.save_pretrained(folder / "model")
     print(f"{sum(p.numel() for p in model.parameters()):,} parameters -> {folder}/model; problems -> {folder}/*.jsonl")
+
+
+if __name__ == "__main__":
+    tyro.cli(main)

@@ -552,8 +552,9 @@ def reference(answer: str, verifier: str = "math") -> str:
 
 def verify(jobs: list[tuple[str, str, str]], workers: int | None = None) -> list[str]:
     """A verdict for each (verifier, response, reference), in their order, which changes nothing; nor does `workers`,
-    the number of interpreters (default: one per processor)."""
-    return list(pool(workers or len(os.sched_getaffinity(0))).map(lambda job: interpreter().verify(job), jobs))
+    the number of interpreters (default: one per processor, shared with the machine's other ranks under torchrun)."""
+    processors = len(os.sched_getaffinity(0)) // int(os.environ.get("LOCAL_WORLD_SIZE", 1))
+    return list(pool(workers or max(1, processors)).map(lambda job: interpreter().verify(job), jobs))
 
 
 @functools.cache
@@ -577,7 +578,8 @@ class Interpreter:
         try:
             if self.process is None:
                 command = [sys.executable, __file__, "work"]
-                self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+                pipes = dict(stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+                self.process = subprocess.Popen(command, start_new_session=True, **pipes)  # Ctrl-C is the trainer's
                 self.receive(timeout=120)  # it has imported math-verify
             self.process.stdin.write(json.dumps(job) + "\n")
             self.process.stdin.flush()

@@ -325,7 +325,8 @@ def test_estimates_are_whitened_and_explain_what_they_say(hinted_problems):
     args = dataclasses.replace(args, max_logprob_gap=10)
     losses = []
     for step in range(1, 9):
-        losses.append(guide_ppo.update(policy, critic, None, optimizers, [rollouts], step, args)["value/loss"])
+        halves = [rollouts[:2], rollouts[2:]]
+        losses.append(guide_ppo.update(policy, critic, None, optimizers, halves, step, args)["value/loss"])
         metrics = guide_ppo.estimate(critic, [rollouts], args)
     assert losses[-1] < 0.5 * losses[0]
     assert metrics["value/explained_variance"] > 0.4
@@ -342,7 +343,7 @@ def test_critic_warmup_leaves_the_policy_alone(hinted_problems):
     optimizers = [torch.optim.AdamW(policy.parameters(), lr=1e-3), torch.optim.AdamW(critic.parameters(), lr=1e-3)]
     for step, policy_moves in ((1, False), (2, True)):
         before = flat(policy), flat(critic)
-        guide_ppo.update(policy, critic, None, optimizers, [rollouts], step, args)
+        guide_ppo.update(policy, critic, None, optimizers, [rollouts[:2], rollouts[2:]], step, args)
         assert torch.equal(before[0], flat(policy)) != policy_moves
         assert not torch.equal(before[1], flat(critic))
 
