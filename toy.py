@@ -44,11 +44,11 @@ CHAT_TEMPLATE = (
 )
 
 
-def make_tokenizer():
-    """Characters, plus one token for each word the solutions use; 256 entries."""
+def make_tokenizer(size=256):
+    """Characters, plus one token for each word the solutions use, and unused ones."""
     words = ["Hint", "boxed", " then", " boxed"] + [space + move for move in MOVES for space in ("", " ")]
     vocabulary = SPECIAL + [chr(c) for c in range(32, 127)] + ["\n"] + words
-    vocabulary += [f"<|unused_{i}|>" for i in range(256 - len(vocabulary))]
+    vocabulary += [f"<|unused_{i}|>" for i in range(size - len(vocabulary))]
     tokenizer = Tokenizer(models.WordLevel({token: i for i, token in enumerate(vocabulary)}, unk_token="<|unk|>"))
     tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(r" ?[A-Za-z]+|[\s\S]"), "isolated")
     tokenizer.decoder = decoders.Fuse()

@@ -1,0 +1,164 @@
+"""Nothing trained is lost: real kills, signals, full disks and broken files. KILLS=20 makes the kill test thorough."""
+
+import json
+import os
+import random
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import torch
+from conftest import ROOT, TOY
+from test_grpo import make_rollouts
+from test_runs import comparable, run
+
+import grpo
+import guide_ppo
+
+SMALL = TOY | dict(name="run", problems=4, group_size=4, eval_problems=12, eval_samples=2, eval_every=4, save_every=3)
+
+
+def start(script, cwd, **flags):
+    arguments = [f"--{key.replace('_', '-')}={value}" for key, value in (SMALL | flags).items()]
+    with open(cwd / "log.txt", "a") as log:
+        command = [sys.executable, str(ROOT / script), *arguments, "--resume"]
+        return subprocess.Popen(command, cwd=cwd, stdout=log, stderr=log)
+
+
+def lines(cwd):
+    metrics = cwd / "runs/run/metrics.jsonl"
+    return metrics.read_text().count("\n") if metrics.exists() else 0
+
+
+def wait_for(process, condition):
+    while not condition():
+        assert process.poll() is None, "the run ended too early"
+        time.sleep(0.02)
+
+
+def folder(path):
+    path.mkdir()
+    return path
+
+
+def contents(run_folder, name):
+    """Metrics but for times, the last group of rollouts, and the final weights."""
+    metrics = comparable([json.loads(line) for line in open(run_folder / "metrics.jsonl")])
+    return metrics, (run_folder / "rollouts.jsonl").read_text(), (run_folder / name / "model.safetensors").read_bytes()
+
+
+def test_a_run_killed_again_and_again_is_the_run_never_killed(tmp_path):
+    kills, rng = int(os.environ.get("KILLS", 3)), random.Random(0)
+    steps = 4 * kills
+    whole, killed = folder(tmp_path / "whole"), folder(tmp_path / "killed")
+    assert start("grpo.py", whole, steps=steps).wait() == 0
+    for kill in range(kills):
+        process = start("grpo.py", killed, steps=steps)
+        target = 1 + kill * 3 + rng.randrange(3)  # three steps on, and a checkpoint in between
+        wait_for(process, lambda: lines(killed) > target)
+        time.sleep(rng.random() * 0.6)  # sampling, training, writing: whatever it is doing
+        process.kill()
+        process.wait()
+    assert start("grpo.py", killed, steps=steps).wait() == 0
+    final = f"step_{steps:06d}"
+    assert contents(killed / "runs/run", final) == contents(whole / "runs/run", final)
+    assert len(grpo.checkpoints(killed / "runs/run")) == 2  # --keep
+    assert not list((killed / "runs/run").glob("*.partial"))
+
+
+def test_a_signal_finishes_the_step_saves_and_exits_0(tmp_path):
+    """guide_ppo.py has the most to save: the critic and a second optimiser."""
+    whole, stopped = folder(tmp_path / "whole"), folder(tmp_path / "stopped")
+    flags = dict(steps=6, save_every=100)
+    assert start("guide_ppo.py", whole, **flags).wait() == 0
+    for number, rows in ((signal.SIGTERM, 2), (signal.SIGINT, 4)):
+        process = start("guide_ppo.py", stopped, **flags)
+        wait_for(process, lambda: lines(stopped) >= rows)
+        process.send_signal(number)
+        assert process.wait() == 0
+        checkpoint = grpo.checkpoints(stopped / "runs/run")[-1]
+        assert rows - 1 <= int(checkpoint.name[5:]) == lines(stopped) - 1 < 6
+    assert (stopped / "log.txt").read_text().count("the same command with --resume goes on") == 2
+    assert start("guide_ppo.py", stopped, **flags).wait() == 0
+    assert contents(stopped / "runs/run", "step_000006") == contents(whole / "runs/run", "step_000006")
+
+
+def test_a_full_disk_stops_no_training_and_harms_no_checkpoint(tmp_path):
+    """A disk of 6 MB: room for one checkpoint of 4 MB."""
+    arguments = [f"--{key.replace('_', '-')}={value}" for key, value in (SMALL | dict(steps=2, save_every=1)).items()]
+    script = f"""mkdir runs; mount -t tmpfs -o size=6m tmpfs runs || exit 99
+        {sys.executable} {ROOT}/grpo.py {" ".join(f"'{a}'" for a in arguments)}
+        echo exit $?; ls runs/run; wc -l runs/run/metrics.jsonl
+        {sys.executable} -c "import torch; print(torch.load('runs/run/step_000001/trainer.pt')['step'])" """
+    command = ["unshare", "--map-root-user", "--mount", "sh", "-c", script]
+    if shutil.which("unshare") is None:
+        pytest.skip("needs unshare")
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    if done.returncode in (1, 99) and "exit" not in done.stdout:
+        pytest.skip("this kernel lets no user mount a disk of their own")
+    assert "cannot write runs/run/step_000002" in done.stderr and "Older checkpoints are intact" in done.stderr
+    after = done.stdout.partition("exit ")[2].split()
+    assert after[0] == "1" and "step_000001" in after and "step_000002" not in after
+    assert "step_000002.partial" not in after
+    assert after[-3:] == ["3", "runs/run/metrics.jsonl", "1"]  # both steps were trained and logged
+
+
+def test_unreadable_checkpoints_are_named_and_half_written_ones_ignored(tmp_path, policy, tokenizer, args):
+    optimizer = torch.optim.AdamW(policy.parameters(), lr=1e-3)
+    sum(p.sum() for p in policy.parameters()).backward()
+    optimizer.step()
+    for step in (1, 2, 3):
+        trainer = {"optimizer": grpo.optimizer_state(optimizer)}
+        assert grpo.save_checkpoint(policy, tokenizer, trainer, tmp_path, step, args)
+    assert [path.name for path in grpo.checkpoints(tmp_path)] == ["step_000002", "step_000003"]
+    (tmp_path / "step_000004.partial").mkdir()
+    loaded, trainer = grpo.load_checkpoint(tmp_path, args)
+    assert trainer["step"] == 3
+    assert all(torch.equal(a, b) for a, b in zip(loaded.parameters(), policy.parameters()))
+    fresh = torch.optim.AdamW(loaded.parameters(), lr=5e-4)
+    grpo.restore_optimizer(fresh, trainer["optimizer"])
+    assert fresh.param_groups[0]["lr"] == 5e-4  # that of the flags
+    for a, b in zip(fresh.state.values(), optimizer.state.values()):
+        assert all(torch.equal(a[name], b[name]) for name in ("step", "exp_avg", "exp_avg_sq"))
+
+    for broken in ("trainer.pt", "model.safetensors"):
+        file = tmp_path / "step_000003" / broken
+        intact = file.read_bytes()
+        file.write_bytes(intact[: len(intact) // 2])
+        with pytest.raises(SystemExit, match="step_000003 cannot be read .*: delete it to continue from .*step_000002"):
+            grpo.load_checkpoint(tmp_path, args)
+        file.write_bytes(intact)
+
+
+@pytest.mark.parametrize("module", [grpo, guide_ppo])
+def test_an_update_that_is_not_finite_is_not_made(module, problems):
+    args = module.Args(**TOY | dict(minibatches=1, max_logprob_gap=10))
+    policy = module.Policy(args)
+    rollouts = make_rollouts(policy, problems, 4)
+    for r in rollouts:
+        r.advantage, r.guided = np.nan, False
+        if module is guide_ppo:
+            r.advantage, r.values, r.returns = ([x] * len(r.token_ids) for x in (np.nan, 0.0, 1.0))
+    before = [p.detach().clone() for p in policy.parameters()]
+    optimizer = torch.optim.AdamW(policy.parameters(), lr=1e-3)
+    with pytest.raises(FloatingPointError, match="the loss of mini-batch 1 is nan"):
+        if module is guide_ppo:
+            critic = module.Critic(args)
+            both = [optimizer, torch.optim.AdamW(critic.parameters(), lr=1e-3)]
+            module.update(policy, critic, None, both, [rollouts], 1, args)
+        else:
+            module.update(policy, None, optimizer, [rollouts], args)
+    assert all(torch.equal(a, b) for a, b in zip(before, policy.parameters()))
+
+
+def test_a_step_that_is_not_finite_names_the_last_checkpoint(tmp_path):
+    run("grpo.py", tmp_path, **SMALL | dict(steps=1, save_every=1))
+    process = start("grpo.py", tmp_path, steps=9, lr=1e30, problems=24, group_size=8)
+    assert process.wait() == 1
+    log = (tmp_path / "log.txt").read_text()
+    assert re.search("step 2: the loss of mini-batch 2 is .*nan.*checkpoints in runs/run: step_000001", log)
