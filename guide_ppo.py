@@ -579,8 +579,8 @@ def update(
         norms.append(nn.utils.clip_grad_norm_(policy.parameters(), args.max_grad_norm).item())
         critic_norm = nn.utils.clip_grad_norm_(critic.parameters(), args.max_grad_norm).item()
         if not np.isfinite(losses[-1] + norms[-1] + critic_norm):
-            raise FloatingPointError(f"the loss of mini-batch {k + 1} is {losses[-1]}, its gradients' norms {norms[-1]} "
-                                     f"and {critic_norm}")
+            raise FloatingPointError(f"the loss of mini-batch {k + 1} is {losses[-1]}, its gradients' norms "
+                                     f"{norms[-1]} and {critic_norm}")
         for optimizer in optimizers[step <= args.critic_warmup_steps :]:  # the policy's is the first
             optimizer.step()
     tokens = {name: gather(name) for name in values}

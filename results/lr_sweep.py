@@ -13,7 +13,6 @@ the number of digits; a response has about 7 tokens per digit. The SGD run is gr
 
 import json
 import os
-import platform
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -84,6 +83,84 @@ def make_missing(seeds):
         list(pool.map(lambda job: job in kept or train(*job), jobs))
 
 
+def gaps():
+    """Norms of the base models' pooled gaps, by level and number of digits; measured where missing."""
+    norms = {"trajectory": [], "token": []}
+    for digits in DIGITS:
+        file = FOLDER / f"gap-{digits}.json"
+        if not file.exists():
+            flags = f"--model {toy(digits)}/model --dataset {toy(digits)}/train.jsonl --name {file.with_suffix('')}"
+            command = [sys.executable, "theory/gradient_gap.py", "lm", *flags.split()]
+            subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
+        for level, found in json.loads(file.read_text()).items():
+            norms[level].append(found["pooled"]["gap"])
+    return norms
+
+
+def success(row, when):
+    """Mean held-out pass@1 of easy and medium letters; hard ones GRPO never learns."""
+    return (row[when]["easy"] + row[when]["medium"]) / 2
+
+
+def critical(optimizer, norm, digits):
+    """(largest rate that ends above the start, smallest rate that ends below it): a first-failure scan."""
+    tried = sorted((r for r in runs() if (r["optimizer"], r["norm"], r["digits"]) == (optimizer, norm, digits)),
+                   key=lambda r: r["lr"])
+    first = next((i for i, r in enumerate(tried) if success(r, "after") < success(r, "before")), len(tried))
+    return tried[first - 1]["lr"] if first else 0, tried[first]["lr"] if first < len(tried) else np.inf
+
+
+def table():
+    lines = [
+        "# The critical learning rate of GRPO on the toy, by response length", "",
+        f"{STEPS} steps of 24 problems x 8 responses from the base model, one seed. A run fails if held-out pass@1 on",
+        "easy and medium letters ends below where it began; the critical rate lies between the first that fails and",
+        "the one before it. `python results/lr_sweep.py run` trains what is missing, `table` redraws.", "",
+        "| optimiser | loss norm | digits | tokens | converges up to | fails from | after, by rate |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    figure, axes = plt.subplots(2, 3, figsize=(14, 8), layout="constrained")
+    panels = dict(zip(RATES, axes[:, :2].flat))
+    tokens = {r["digits"]: r["tokens"] for r in runs()}
+    for color, ((optimizer, norm), axis) in enumerate(panels.items()):
+        middle = []
+        for shade, digits in enumerate(DIGITS):
+            tried = sorted((r for r in runs() if (r["optimizer"], r["norm"], r["digits"]) == (optimizer, norm, digits)),
+                           key=lambda r: r["lr"])
+            rates, after = [r["lr"] for r in tried], [success(r, "after") for r in tried]
+            axis.plot(rates, after, "o-", color=f"C{shade}", label=f"{tokens[digits]:.0f} tokens")
+            below, above = critical(optimizer, norm, digits)
+            middle.append(np.sqrt(below * above))
+            shown = ", ".join(f"{rate:g}: {value:.2f}" for rate, value in zip(rates, after))
+            cells = optimizer, norm, digits, round(tokens[digits]), f"{below:g}", f"{above:g}", shown
+            lines.append("| " + " | ".join(map(str, cells)) + " |")
+        axis.set(xscale="log", title=f"{optimizer}, --loss-norm {norm}", xlabel="learning rate", ylim=(-0.03, 1.03),
+                 ylabel="held-out pass@1, easy and medium")
+        axes[0, 2].plot(list(tokens.values()), middle, "o-", color=f"C{color + 3}", label=f"{optimizer}, {norm}")
+    length = np.array(list(tokens.values()))
+    axes[0, 2].plot(length, 20 / length, "k--", lw=1, label="slope −1 (theory: no normalisation)")
+    axes[0, 2].axhline(0.1, color="k", ls=":", lw=1, label="slope 0 (theory: normalised)")
+    axes[0, 2].set(xscale="log", yscale="log", title="Critical learning rate against length",
+                   xlabel="tokens per response", ylabel="learning rate between convergence and collapse")
+    for level, norms in gaps().items():
+        axes[1, 2].plot([tokens[digits] for digits in DIGITS], norms, "o-", label=f"{level} level")
+        lines.append(f"{'' if level == 'token' else chr(10)}- ‖pooled gap‖ of the base, {level} level: "
+                     + ", ".join(f"{norm:.3g} at {tokens[digits]:.0f} tokens" for digits, norm in zip(DIGITS, norms)))
+    axes[1, 2].set(xscale="log", yscale="log", title="Gradient Gap of the base models", xlabel="tokens per response",
+                   ylabel="‖pooled gap‖")
+    for axis in axes.flat:
+        axis.grid(alpha=0.3)
+        axis.legend(fontsize=8)
+    figure.suptitle("A sharp critical learning rate divides learning from collapse (GRPO on the toy, one seed)")
+    figure.savefig(ROOT / "results/lr_sweep.png", dpi=120)
+    (ROOT / "results/lr_sweep.md").write_text("\n".join(lines) + "\n")
+    print("\n".join(lines))
+
+
 if __name__ == "__main__":
     FOLDER.mkdir(exist_ok=True)
-    make_missing(seeds=(0,))
+    if sys.argv[1:] == ["run"]:
+        make_missing(seeds=(0,))
+    elif sys.argv[1:] != ["table"]:
+        sys.exit(__doc__)
+    table()

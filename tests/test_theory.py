@@ -1,10 +1,15 @@
 """The numbers behind theory/: identities by enumeration and brute force, simulations at a small size."""
 
 import itertools
+import json
+import subprocess
+import sys
 
 import numpy as np
 import pytest
-from conftest import ROOT  # noqa: F401  puts the repository's root on the path
+import torch
+from conftest import ROOT, TOY
+from test_grpo import make_rollouts
 
 import grpo
 from theory import gradient_gap as gap
@@ -205,3 +210,50 @@ def test_a_claim_that_fails_fails_the_script(holds, tmp_path, monkeypatch, capsy
     assert bool(end.value.code) != holds
     assert ("**NO**" in capsys.readouterr().out) != holds and (tmp_path / "name.png").exists()
     assert ("**NO**" in (tmp_path / "name.md").read_text()) != holds
+
+
+# ---------------------------------------------------------------------------------------------- a language model's gap
+def test_gaps_of_a_language_model_are_those_of_its_gradients(problems, args):
+    """Two problems with six responses each, against a backward pass per response."""
+    policy = grpo.Policy(args)
+    parameters = list(policy.parameters())
+    groups = []
+    for i in range(2):
+        group = make_rollouts(policy, problems, 6, seed=i)
+        for j, r in enumerate(group):
+            r.problem, r.reward = problems[i], float(j in (0, 1, 4, 5)[: 2 + 2 * i])  # both halves have right and wrong
+        groups.append(group)
+
+    def score(r, token_level):
+        ids, mask, *_ = grpo.collate([r])
+        total = policy(ids, mask)[0].sum() / (len(r.token_ids) if token_level else 1)
+        return torch.cat([g.flatten() for g in torch.autograd.grad(total, parameters)])
+
+    for token_level in (False, True):
+        found, pooled = gap.measure(policy, groups, parameters, token_level)
+        halves, updates, everyone = [[], []], [0, 0], [{0: [], 1: []}, {0: [], 1: []}]
+        for group in groups:
+            for half in (0, 1):
+                members = {right: [r for r in group[half::2] if r.reward == right] for right in (0, 1)}
+                scores = {right: [score(r, token_level) for r in members[right]] for right in (0, 1)}
+                difference = sum(scores[1]) / len(scores[1]) - sum(scores[0]) / len(scores[0])
+                halves[half].append(difference)
+                p = len(scores[1]) / 3
+                updates[half] += np.sqrt(p * (1 - p)) * difference / 2
+                for right in (0, 1):
+                    everyone[half][right] += scores[right]
+        for i in range(2):
+            assert found[i]["norm"] ** 2 == pytest.approx(max(0, float(halves[0][i] @ halves[1][i])), rel=1e-3)
+        gaps = [sum(half[1]) / len(half[1]) - sum(half[0]) / len(half[0]) for half in everyone]
+        assert pooled["gap"] ** 2 == pytest.approx(max(1e-30, float(gaps[0] @ gaps[1])), rel=1e-3)
+        assert pooled["update"] ** 2 == pytest.approx(max(1e-30, float(updates[0] @ updates[1])), rel=1e-3)
+
+
+def test_the_gap_of_the_toy_is_measured_with_the_real_engine(tmp_path):
+    command = [sys.executable, str(ROOT / "theory/gradient_gap.py"), "lm", f"--model={TOY['model']}", "--problems=12",
+               f"--dataset={TOY['dataset']}", "--samples=32", "--only=layers.1", f"--name={tmp_path}/gap"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout[-1000:] + done.stderr[-2000:]
+    numbers = json.loads((tmp_path / "gap.json").read_text())
+    assert numbers["trajectory"]["pooled"]["gap"] == pytest.approx(46 * numbers["token"]["pooled"]["gap"], rel=0.1)
+    assert len(numbers["token"]["problems"]) == 12 and (tmp_path / "gap.png").exists()

@@ -1,6 +1,7 @@
 """The Gradient Gap and the step size of RL with verifiable rewards (Suk & Duan, arXiv 2510.08539), measured.
 
     python theory/gradient_gap.py bandit    # results/theory/gradient_gap_bandit.{md,png}; exits with 1 if a claim fails
+    python theory/gradient_gap.py lm --model toy/model --dataset toy/train.jsonl    # gradient_gap_lm.{md,png}, a minute
 
 For any policy π_θ let J = P(right), Φ = log J/(1 − J), gap = E[∇log π | right] − E[∇log π | wrong].
 Then ∇J = J(1 − J) gap [2nd], so ∇Φ = gap [ours].
@@ -26,10 +27,18 @@ step success can stagnate below 100%. [2nd] For steps of size η_k along unit di
     cosine    π(right) = cos²θ, θ_0 ~ U(.7, 1.2), 4000 steps. GRPO's ∇J/√(J(1 − J)) has norm 2 everywhere: θ ends up
               jumping across 0 by 2η, on average at 1 − J = (4/3)η². REINFORCE's ∇J, and GRPO with η√(1 − J), contract
               for η < 1.
+    lm        A language model. With g = ∇log π(y|q) (trajectory level) or g/|y| (token level) and p the success rate
+              of a problem, GRPO's on-policy update for it is exactly √(p(1 − p)) gap, with --loss-norm constant or
+              sequence respectively. Norms and cosines come from products of two independent halves of the samples,
+              which the noise of either does not bias; a small ‖gap‖² may come out negative and counts as 0. Memory:
+              policy and engine on one device, and on the host 12 vectors as long as the chosen parameters, which
+              --only limits for a large model.
     tabular   Softmax over actions: gap_v = π(v)/J if right, −π(v)/(1 − J) if wrong. Right logits rise, wrong ones
               fall, so J rises at any step size: a control without a threshold.
 """
 
+import json
+import re
 import sys
 from pathlib import Path
 
@@ -163,12 +172,13 @@ def dress(axis, title, xlabel, ylabel, log="", **settings):
     axis.legend(fontsize=8)
 
 
-def finish(name, command, figure, rows):
+def finish(name, command, figure, rows, more=()):
     """Write the figure, write and print the verdicts (claim, whose, expected, measured ± standard error, holds)."""
     lines = ["| claim | whose | expected | measured ± standard error | holds |", "| --- | --- | --- | --- | --- |"]
     lines += [f"| {' | '.join(row[:4])} | {'yes' if row[4] else '**NO**'} |" for row in rows]
     print("\n".join(lines))
     lines = ["# The Gradient Gap, measured", "", f"`python theory/gradient_gap.py {command}`; {name}.png", "", *lines]
+    lines += more
     FOLDER.mkdir(parents=True, exist_ok=True)
     (FOLDER / f"{name}.md").write_text("\n".join(lines) + "\n")
     figure.savefig(FOLDER / f"{name}.png", dpi=110)
@@ -270,5 +280,126 @@ def bandit(seed: int = 0):
     finish("gradient_gap_bandit", f"bandit --seed {seed}", figure, rows)
 
 
+def score(policy, rollouts, parameters, token_level):
+    """Σ ∇log π(y|q) over rollouts, each divided by |y| at token level: one vector on the CPU."""
+    import torch
+
+    import grpo
+
+    total = torch.zeros(sum(p.numel() for p in parameters))
+    for batch in grpo.microbatches(rollouts, 8192) if rollouts else []:
+        ids, mask, *_ = grpo.collate(batch)
+        logprobs = policy(ids, mask)[0]
+        loss = (logprobs / mask.sum(-1, keepdim=True) if token_level else logprobs).sum()
+        total += torch.cat([g.flatten().cpu() for g in torch.autograd.grad(loss, parameters)])
+    return total
+
+
+def measure(policy, groups, parameters, token_level):
+    """The gap of each problem and of all, and GRPO's update, from two halves of each group's samples.
+
+    Returns per problem a dict of success rate, mean length and the norm of its gap (None without right and wrong in
+    both halves), and a dict of the norms of the pooled gap and the update, and of their cosine.
+    """
+    problems, pooled, update = [], {}, [0.0, 0.0]
+    count = {(half, right): 0 for half in (0, 1) for right in (0.0, 1.0)}
+    for group in groups:
+        gaps = []
+        for half in (0, 1):
+            members = {right: [r for r in group[half::2] if r.reward == right] for right in (0.0, 1.0)}
+            sums = {right: score(policy, rollouts, parameters, token_level) for right, rollouts in members.items()}
+            for right in sums:
+                pooled[half, right] = pooled.get((half, right), 0) + sums[right]
+                count[half, right] += len(members[right])
+            if members[0.0] and members[1.0]:
+                gaps.append(sums[1.0] / len(members[1.0]) - sums[0.0] / len(members[0.0]))
+                p = len(members[1.0]) / len(group[half::2])
+                update[half] = update[half] + np.sqrt(p * (1 - p)) * gaps[-1] / len(groups)
+        norm = np.sqrt(max(0.0, float(gaps[0] @ gaps[1]))) if len(gaps) == 2 else None
+        problems.append(dict(success=float(np.mean([r.reward for r in group])), norm=norm,
+                             length=float(np.mean([len(r.token_ids) for r in group]))))
+    gap = [pooled[half, 1.0] / count[half, 1.0] - pooled[half, 0.0] / count[half, 0.0] for half in (0, 1)]
+    size = lambda pair: float(np.sqrt(max(1e-30, float(pair[0] @ pair[1]))))
+    across = float(update[0] @ gap[1] + update[1] @ gap[0]) / 2
+    return problems, dict(gap=size(gap), update=size(update), cosine=across / size(gap) / size(update))
+
+
+def lm(model: str, dataset: str, problems: int = 48, samples: int = 64, only: str = "", seed: int = 0,
+       max_prompt_tokens: int = 128, max_response_tokens: int = 128, name: str = "gradient_gap_lm"):
+    """The gap of a language model: per problem and pooled, at trajectory and token level, and GRPO's alignment with it.
+
+    Args:
+        model: Hugging Face name or folder.
+        dataset: Problems, in the forms that the training scripts read.
+        problems: How many of them, drawn at random.
+        samples: Responses per problem; half of them estimate the gap against the other half.
+        only: Regular expression for the names of the parameters to differentiate. Empty: all.
+        seed: Of the problems and the samples.
+        max_prompt_tokens: As in the training scripts.
+        max_response_tokens: As in the training scripts.
+        name: Of the .md, .png and .json files in results/theory.
+    """
+    sys.path.insert(0, str(FOLDER.parent.parent))
+    import grpo
+
+    args = grpo.Args(model, dataset, max_prompt_tokens=max_prompt_tokens, max_response_tokens=max_response_tokens)
+    everything = grpo.load_problems(dataset, grpo.AutoTokenizer.from_pretrained(model), args)
+    chosen = [everything[i] for i in np.random.default_rng(seed).permutation(len(everything))[:problems]]
+    policy = grpo.Policy(args).to(grpo.DEVICE)
+    parameters = [p for n, p in policy.lm.named_parameters() if re.search(only, n)]
+    engine = grpo.start_engine(args)
+    grpo.seed_everything(seed, 0)
+    groups = grpo.sample(engine, chosen, samples, args)
+
+    mixed = next((g for g in groups if 0 < np.mean([r.reward for r in g]) < 1), None)
+    if mixed is None:
+        sys.exit(f"no problem has right and wrong ones among {samples} samples: take more --samples or other problems")
+    rows, more, numbers, figure = [], [], {}, plt.figure(figsize=(14, 4.4), layout="constrained")
+    by_success, by_length, alignment = figure.subplots(1, 3)
+    for level, marker in (("trajectory", "o"), ("token", "x")):
+        token_level, loss_norm = level == "token", "sequence" if level == "token" else "constant"
+        # the identity, on one problem, through grpo.py's own advantages and loss
+        for r, advantage in zip(mixed, grpo.advantages(np.array([r.reward for r in mixed]))):
+            r.advantage = float(advantage)
+        total, p = 0, np.mean([r.reward for r in mixed])
+        for batch in grpo.microbatches(mixed, 8192):
+            ids, mask, _, advantage = grpo.collate(batch)
+            logprobs = policy(ids, mask)[0]
+            loss = grpo.policy_loss(logprobs, logprobs.detach(), advantage, mask, args)[0] * mask
+            loss = (loss / mask.sum(-1, keepdim=True) if token_level else loss).sum() / len(mixed)
+            total -= grpo.torch.cat([g.flatten().cpu() for g in grpo.torch.autograd.grad(loss, parameters)])
+        gap = sum((1 if right else -1) * score(policy, [r for r in mixed if r.reward == right], parameters, token_level)
+                  / sum(r.reward == right for r in mixed) for right in (1.0, 0.0))
+        error = float((total - np.sqrt(p * (1 - p)) * gap).norm() / total.norm())
+        rows.append((f"{level} level: GRPO's update with --loss-norm {loss_norm} = √(p(1 − p)) gap", "ours",
+                     "one problem, relative error < 1e-3", f"{error:.0e}", error < 1e-3))
+
+        found, all_of_them = measure(policy, groups, parameters, token_level)
+        usable, numbers[level] = [f for f in found if f["norm"] is not None], dict(problems=found, pooled=all_of_them)
+        rows.append((f"{level} level: GRPO's update over all problems aligns with the pooled gap", "paper (needed to "
+                     "converge); value ours", "cosine > 0", f"{all_of_them['cosine']:.2f}", all_of_them["cosine"] > 0))
+        success, length, norm = (np.array([f[key] for f in usable]) for key in ("success", "length", "norm"))
+        by_success.plot(success, norm, marker, mfc="none", label=f"{level} level")
+        by_length.plot(length, norm, marker, mfc="none", label=f"{level} level")
+        alignment.bar(level, all_of_them["cosine"], color="C0" if token_level else "C1")
+        if not more:
+            more = ["", f"{len(usable)} of {len(found)} problems have right and wrong responses in both halves.", "",
+                    "| level | success rate | problems | mean ‖gap‖ | mean tokens |", "| --- | --- | --- | --- | --- |"]
+        for low, high in ((0, 0.1), (0.1, 0.3), (0.3, 0.6), (0.6, 1)):
+            inside = (success > low) & (success <= high)
+            if inside.any():
+                more.append(f"| {level} | {low}–{high} | {inside.sum()} | {norm[inside].mean():.3f} | "
+                            f"{length[inside].mean():.1f} |")
+        more.append(f"| {level}, pooled | all | {len(found)} | {all_of_them['gap']:.3f} | |")
+    dress(by_success, "The gap of each problem\nagainst how often it is solved", "success rate p", "‖gap‖", "y")
+    dress(by_length, "…and against the length of its responses", "tokens per response, mean", "‖gap‖", "y")
+    alignment.plot([], label="GRPO's update and the pooled gap")
+    dress(alignment, "GRPO points along the gap", "", "cosine, corrected for noise", ylim=(0, 1.1))
+    figure.suptitle(f"Gradient Gap of {model} on {dataset}, {samples} samples per problem (measured by this project)")
+    (FOLDER / f"{name}.json").write_text(json.dumps(numbers))
+    flags = f"--model {model} --dataset {dataset} --problems {problems} --samples {samples} --seed {seed}"
+    finish(name, f"lm {flags}", figure, rows, more)
+
+
 if __name__ == "__main__":
-    tyro.extras.subcommand_cli_from_dict({"bandit": bandit})
+    tyro.extras.subcommand_cli_from_dict({"bandit": bandit, "lm": lm})
