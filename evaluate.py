@@ -9,12 +9,13 @@ solves at its first try and I[·] the indicator,
     gain       =  Σ_{i∈U} I[model solves i]
                   ├─ self-distillation   the base solves i within k samples
                   └─ capability gain     it does not
-    forgotten  =  Σ_{i∈S} I[model fails i]                            Δ pass@1 = (gain − forgotten) / N
+    forgotten  =  Σ_{i∈S} I[model fails i]                            Δ first try = (gain − forgotten) / N
 
 The two names are the paper's; the formulas are ours, after its idea, and k = 16 is what summaries of it report. The
 first try is the first sample, or with --greedy the greedy response, which may solve what samples rarely do. A
 capability gain is relative to k: with more samples the base may solve the problem too, so raise --k before believing
-in one. An interval is the middle 95% of 2,000 bootstrap resamples of the problems; it knows nothing of other seeds.
+in one. Samples differ by chance: a model compared with itself gains and forgets Σ p(1 − p) problems each. An interval
+is the middle 95% of 2,000 bootstrap resamples of the problems; it knows nothing of other training seeds.
 
 --hints samples every model also with the column hint in its prompt, on those problems that have one.
 
@@ -29,6 +30,7 @@ import copy
 import ctypes
 import json
 import multiprocessing
+import re
 import signal
 import sys
 import zlib
@@ -87,6 +89,8 @@ class Args:
     """Problems with longer prompts are left out and counted."""
     max_response_tokens: int = 2048
     """Longer responses are cut and count as truncated."""
+    vllm_tp: int = 1
+    """GPUs that share a model."""
     vllm_memory: float = 0.9
     """Share of the GPU's memory for vLLM. On a CPU VLLM_CPU_KVCACHE_SPACE decides, in GiB."""
 
@@ -94,6 +98,10 @@ class Args:
         for name in ("samples", "k", "temperature", "max_prompt_tokens", "max_response_tokens"):
             if not getattr(self, name) > 0:
                 sys.exit(f"--{name.replace('_', '-')} must be above 0, but is {getattr(self, name)}")
+        if self.seed < 0 or self.max_problems < 0:
+            sys.exit("--seed and --max-problems must be at least 0")
+        if not self.model:
+            sys.exit("--model wants at least one model")
         if self.base and self.k > self.samples:
             sys.exit(f"--k {self.k} needs as many --samples, which are {self.samples}")
         try:
@@ -105,7 +113,7 @@ class Args:
 # ------------------------------------------------------------------------------------------------------------- sampling
 def resolve(given: str) -> tuple[str, str]:
     """Label and place of a model: of a run, its newest checkpoint."""
-    label, _, place = given.rpartition("=")
+    label, _, place = ("", "", given) if Path(given).exists() else given.rpartition("=")
     path = Path(place)
     if (path / "args.json").exists():
         checkpoints = sorted(path.glob("step_" + "[0-9]" * 6))
@@ -171,9 +179,9 @@ def slim(r) -> dict:
 def settings(place: str, hinted: bool, problems: list, args: Args) -> dict:
     """The first line of a file of responses: all that they depend on."""
     names = "dataset samples greedy seed temperature verifier instruction max_prompt_tokens max_response_tokens".split()
-    checksum = zlib.crc32(repr([(p.row, p.prompt, p.answer) for p in problems]).encode())
+    asked = [(p.row, p.prompt, p.answer, p.verifier, p.hint_ids if hinted else []) for p in problems]
     settings = {name: getattr(args, name) for name in names}
-    return {"model": place, "hinted": hinted, "problems": len(problems), "checksum": checksum} | settings
+    return {"model": place, "hinted": hinted, "checksum": zlib.crc32(repr(asked).encode())} | settings
 
 
 def read_responses(file: Path, wanted: dict | None = None) -> list[dict]:
@@ -182,7 +190,7 @@ def read_responses(file: Path, wanted: dict | None = None) -> list[dict]:
     try:
         made, *rows = [json.loads(line) for line in lines if line.endswith("\n")] or [wanted]
         changed = [name for name, value in (wanted or {}).items() if made[name] != value]
-        assert wanted or rows and "responses" in rows[0]
+        assert "hinted" in made and (wanted or rows and "responses" in rows[0])
     except (ValueError, KeyError, TypeError, AssertionError):
         sys.exit(f"{file} is not a file of responses that this script wrote")
     if changed:
@@ -224,7 +232,7 @@ def summarise(rows: list[dict], seed: int) -> dict:
     """Everything that is said of one model on some problems. Entropy is −log π per sampled token, in nats."""
     n, c_N = len(rows[0]["responses"]), count_right(rows)
     responses = [r for row in rows for r in row["responses"]]
-    tokens = sum(r["tokens"] for r in responses)
+    tokens = max(1, sum(r["tokens"] for r in responses))
     return {
         "problems": len(rows),
         "samples": n,
@@ -246,7 +254,7 @@ def decompose(base: list[dict], rows: list[dict], k: int, seed: int) -> dict:
         "capability gain": ~before & after & ~within_k,
         "forgotten": before & ~after,
     }
-    result = {"k": k, "problems": len(rows), "delta pass@1": interval(after * 1.0 - before, seed)}
+    result = {"k": k, "problems": len(rows), "delta first try": interval(after * 1.0 - before, seed)}
     for name, mask in parts.items():
         ids = [row["row"] for row, chosen in zip(rows, mask) if chosen]
         result[name] = {"count": len(ids), "share": interval(mask, seed), "rows": ids}
@@ -264,10 +272,6 @@ def by_group(rows: list[dict]) -> dict[str, list[int]]:
 def make_report(arms: dict[str, list[dict]], base: str, args: Args) -> dict:
     """arms: rows by label, `LABEL + hint` for those with hints; base: the label of the base, or nothing."""
     first = next(iter(arms.values()))
-    for label, rows in arms.items():
-        if [(r["row"], r["answer"]) for r in rows] != [(r["row"], r["answer"]) for r in first]:
-            sys.exit(f"{label} and {next(iter(arms))} answered different problems ({len(rows)} and {len(first)}), as a "
-                     "longer prompt template may leave some out: evaluate them on the same ones")
     groups = by_group(first)
     pick = lambda rows, positions: [rows[i] for i in positions]
     report = {"settings": vars(args), "models": {}, "decomposition": {}, "lift by hints": {}}
@@ -275,8 +279,6 @@ def make_report(arms: dict[str, list[dict]], base: str, args: Args) -> dict:
         by = {group: summarise(pick(rows, positions), args.seed) for group, positions in groups.items()}
         report["models"][label] = summarise(rows, args.seed) | {"by": by}
         if base and label != base and not label.endswith(" + hint"):
-            if len(arms[base][0]["responses"]) < args.k:
-                sys.exit(f"{base} has fewer than --k {args.k} responses per problem: lower --k")
             split = lambda positions: decompose(pick(arms[base], positions), pick(rows, positions), args.k, args.seed)
             by = {group: split(positions) for group, positions in groups.items()}
             report["decomposition"][label] = split(range(len(rows))) | {"by": by}
@@ -317,15 +319,18 @@ def table(report: dict) -> str:
     for label, split in report["decomposition"].items():
         for group, d in {"all": split, **split["by"]}.items():
             counts = [str(d[part]["count"]) for part in ("self-distillation", "capability gain", "forgotten")]
-            rows.append([label if group == "all" else "", group, str(d["problems"]), *counts, cell(d["delta pass@1"])])
+            counts = [str(d["problems"]), *counts, cell(d["delta first try"])]
+            rows.append([label if group == "all" else "", group, *counts])
     if rows:
         header = ["since the base", "problems", "count", f"self-distillation (k = {split['k']})", "capability gain",
                   "forgotten"]
-        parts.append(markdown([*header, "Δ pass@1"], rows))
+        parts.append(markdown([*header, "Δ first try"], rows))
     if lifts := report["lift by hints"]:
         rows = [[label, *(cell(lift.get(str(k))) for k in ks)] for label, lift in lifts.items()]
         parts.append(markdown(["lift by hints", *(f"pass@{k}" for k in ks)], rows))
-    return "\n\n".join(parts) + "\n\nIn parentheses: 95% bootstrap interval over problems.\n"
+    parts.append("In parentheses: 95% bootstrap interval over problems. It has no width where all problems are alike; up\n"
+                 "to 3 / count of others like them may still differ.\n")
+    return "\n\n".join(parts)
 
 
 def draw(report: dict, file: Path):
@@ -350,7 +355,8 @@ def draw(report: dict, file: Path):
             ks, (mean, low, high) = [int(k) for k in curve], np.array(list(curve.values())).T
             hinted = label.endswith(" + hint")
             color = colors.setdefault(label.removesuffix(" + hint"), f"C{len(colors)}")
-            axis.plot(ks, mean, "--" if hinted else "-", marker="o", ms=3, color=color, label=label)
+            marker = "osD^v"[list(colors).index(label.removesuffix(" + hint")) % 5]
+            axis.plot(ks, mean, "--" if hinted else "-", marker=marker, ms=4, mfc="none", color=color, label=label)
             axis.fill_between(ks, low, high, color=color, alpha=0.15, lw=0)
         count = (model if group == "all" else model["by"][group])["problems"]
         axis.set_xscale("log", base=2)
@@ -378,7 +384,8 @@ def draw(report: dict, file: Path):
 
 # ----------------------------------------------------------------------------------------------------------------- main
 def main(args: Args):
-    out = Path(args.out or f"evals/{Path(args.dataset.replace(':', '-')).stem}")
+    dataset = Path(args.dataset).stem if Path(args.dataset).exists() else re.sub(r"[/:]", "-", args.dataset)
+    out = Path(args.out or f"evals/{dataset}")
     base = resolve(args.base)[0] if args.base else ""
     named = [resolve(given) for given in ([args.base] if args.base else []) + args.model]
     labels = [label for label, _ in named]
@@ -386,6 +393,9 @@ def main(args: Args):
         sys.exit(f"two models have the same label among {', '.join(labels)}: write LABEL=MODEL")
 
     models = {label: place for label, place in named if not place.endswith(".jsonl")}
+    arms = {label: read_responses(Path(place)) for label, place in named if label not in models}
+    if arms and args.hints:
+        sys.exit("--hints samples models: leave it out with files of responses, and name one LABEL + hint yourself")
     tokenizers = {label: open_model(place, args) for label, place in models.items()}
     problems = {label: select_problems(tokenizer, args) for label, tokenizer in tokenizers.items()}
     table_rows = load_rows(args.dataset) if models else None
@@ -394,11 +404,14 @@ def main(args: Args):
     if args.by and models and not column:
         sys.exit(f"--by {args.by}: {args.dataset} has columns {', '.join(table_rows.column_names)}")
     groups = [str(value) for value in table_rows[column]] if column else defaultdict(str)
-    same = {label: [p.row for p in ps] for label, ps in problems.items()}
-    if len({tuple(rows) for rows in same.values()}) > 1:
-        counts = ", ".join(f"{label}: {len(rows)}" for label, rows in same.items())
-        sys.exit(f"the models would answer different problems ({counts}), as the prompts of some fit one model only: "
-                 "raise --max-prompt-tokens")
+    asked = {label: [(p.row, p.answer) for p in ps] for label, ps in problems.items()}
+    asked |= {label: [(row["row"], row["answer"]) for row in rows] for label, rows in arms.items()}
+    if any(rows != next(iter(asked.values())) for rows in asked.values()):
+        counts = ", ".join(f"{label}: {len(rows)}" for label, rows in asked.items())
+        sys.exit(f"not all models answered the same problems ({counts}): compare files of one dataset only; where a "
+                 "prompt is too long for one of the models, raise --max-prompt-tokens")
+    if base in arms and len(arms[base][0]["responses"]) < args.k:
+        sys.exit(f"{base} has fewer than --k {args.k} responses per problem: lower --k")
 
     out.mkdir(parents=True, exist_ok=True)
     files = {
@@ -411,7 +424,6 @@ def main(args: Args):
         return len(read_responses(file, settings(models[label], hinted, wanted, args))) == len(wanted)
 
     missing = {label for label in models if not all([is_complete(label, *item) for item in files[label].items()])}
-    arms = {}
     for label, place in named:
         if label in missing:
             work = (place, files[label], problems[label], [groups[p.row] for p in problems[label]], args)
@@ -420,8 +432,10 @@ def main(args: Args):
             process.join()
             if process.exitcode:
                 sys.exit(f"sampling from {label} failed, see above; the same command continues where it stopped")
-        for hinted, file in files.get(label, {False: Path(place)}).items():
-            arms[label + " + hint" * hinted] = read_responses(file)
+        for hinted, file in files.get(label, {}).items():
+            rows = [row | {"group": groups[row["row"]]} for row in read_responses(file)]
+            arms[label + " + hint" * hinted] = rows
+    arms = {name: arms[name] for label, _ in named for name in (label, f"{label} + hint") if name in arms}
 
     report = make_report(arms, base, args)
     (out / "report.json").write_text(json.dumps(report, indent=1))

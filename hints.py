@@ -6,19 +6,22 @@ copies the rows to a .jsonl file and adds the column hint, for `guide_grpo.py --
 `evaluate.py --hints`. The Guide paper's hints were, by summaries of it, written by GPT-4o from the reference solution;
 the prompt here is ours: --prompt shows and replaces it.
 
-A hint leaks when it contains the final answer: when `verifiers.py` accepts the hint as a response, or any number (in
-digits or as a word up to twenty), formula or option in it as the answer, or when the answer stands in it literally. As
-it does not ask what the number was said for, it throws away good hints of problems with small answers too. A leaking or
-empty hint is written again, up to --attempts times, then left empty and counted. What it cannot see is an answer in
-other words ("a dozen", "the capital of France") or a computation of which only the last step is missing.
+A hint leaks when it contains the final answer: when `verifiers.py` accepts the hint as a response, or any number in it
+(in digits or as a word up to twenty), any formula between $ or after =, any option or any piece of code, or when the
+answer stands in it literally. It does not ask what a number was said for, so problems whose answer is 1, 2, x or a
+rarely get a hint. A leaking or empty hint is written again, up to --attempts times, then left empty and counted. What
+the check cannot see is an answer in other words ("forty-two", "a dozen", "the capital of France") or a computation of
+which only the last step is missing.
 
 Rows are written in their order as soon as they are done. The same command continues where the file ends, and rows that
-have a hint already keep it, so a second pass over the output tries the empty ones again.
+have a hint already keep it, so a second pass over the output with another --seed tries the empty ones again.
 """
 
 import json
 import re
 import sys
+import textwrap
+import unicodedata
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,7 +48,9 @@ with the hint only."""
 WORDS = """zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen
 seventeen eighteen nineteen twenty""".split()
 NUMBER_WORDS = re.compile(rf"\b(?:{'|'.join(WORDS)})\b", re.IGNORECASE)
-NUMBER = re.compile(r"-?\d[\d,]*(?:\.\d+)?(?:/\d+)?%?")
+NUMBER = re.compile(r"-?(?:\d[\d,]*(?:\.\d+)?|\.\d+)(?: ?/ ?\d+)?%?")
+MARKS = str.maketrans({"−": "-", "⁄": "/", "π": r"\pi ", "²": "^2", "³": "^3", "\u200b": None, "\u2060": None})
+DEFINITION = re.compile(r"^([ \t]*)(?:def|class|import|from)\b.*(?:\n(?:\1[ \t]+.*|[ \t]*$))*", re.MULTILINE)
 SPANS = re.compile(r"\$([^$]+)\$|\\\((.+?)\\\)|\\\[(.+?)\\\]|=\s*([^\s=,;]+)", re.DOTALL)
 OPTION = re.compile(r"\(([A-Z])\)|\b([B-HJ-Z])\b|\b([AI])(?=[).:,]|$)")  # A and I alone are words
 
@@ -74,6 +79,8 @@ class Args:
     """Longer hints are discarded."""
     seed: int = 0
     """Decides the samples."""
+    vllm_tp: int = 1
+    """GPUs that share the model."""
     vllm_memory: float = 0.9
     """Share of the GPU's memory for vLLM. On a CPU VLLM_CPU_KVCACHE_SPACE decides, in GiB."""
 
@@ -94,26 +101,33 @@ class Args:
 
 
 # ---------------------------------------------------------------------------------------------------------------- leaks
+def plain(text: str) -> str:
+    """One spelling for numbers: digits for words up to twenty, ASCII signs, no separators of thousands."""
+    text = unicodedata.normalize("NFKC", text.translate(MARKS)).translate(MARKS)
+    text = NUMBER_WORDS.sub(lambda m: str(WORDS.index(m[0].lower())), text)
+    text = re.sub(r"\b(?:minus|negative) (?=\d)", "-", text, flags=re.IGNORECASE)
+    return re.sub(r"(?<=\d)(?:\{,\}|\\,| )(?=\d{3}(?!\d))", "", text)
+
+
 def candidates(hint: str, verifier: str) -> list[str]:
     """Everything in a hint that could be taken for a final answer, each as a response for `verifiers.verify`."""
     if verifier == "code":
-        return [hint, f"```python\n{hint}\n```"]
+        parts = [hint, *(match[0] for match in DEFINITION.finditer(hint)), *re.findall(r"`+([^`]+)`+", hint)]
+        return [hint, *("```python\n" + textwrap.dedent(part).strip("\n") + "\n```" for part in parts)]
     if verifier == "choice":
         spans = OPTION.findall(hint)
     else:
-        in_digits = NUMBER_WORDS.sub(lambda m: str(WORDS.index(m[0].lower())), hint)
-        spans = SPANS.findall(in_digits) + [(number,) for number in NUMBER.findall(in_digits)]
+        hint = plain(hint)
+        spans = SPANS.findall(hint) + [(sign,) for n in NUMBER.findall(hint) for sign in (n, n.lstrip("-"))]
     spans = [next(filter(None, groups), "").strip().rstrip(".,") for groups in spans]
     return [hint, *(f"\\boxed{{{span}}}" for span in dict.fromkeys(spans) if span)]
 
 
 def literally(answer: str, hint: str) -> bool:
     """Whether the answer stands in the hint up to case, spaces and LaTeX's marks, and not inside a longer word."""
-    answer = re.sub(r"\\(?:text|mathrm)\{([^}]*)\}", r"\1", answer)
-    if not answer.isalnum():
-        strip = lambda text: re.sub(r"\\(?:text|mathrm|left|right|d(?=frac))|[\s${}]|\\[,;!]", "", text)
-        answer, hint = strip(answer), strip(hint)
-    return bool(answer and re.search(rf"(?<!\w){re.escape(answer)}(?!\w)", hint, re.IGNORECASE))
+    strip = lambda text: re.sub(r"\\(?:text|mathrm|left|right|[,;!])|[${}]", "", re.sub(r"\\[dt]frac", r"\\frac", text))
+    letters = r"\s*".join(map(re.escape, re.sub(r"\s", "", strip(plain(answer)))))
+    return bool(letters and re.search(rf"(?<!\w){letters}(?!\w)", strip(plain(hint)), re.IGNORECASE))
 
 
 def leaks(hints: list[str], answers: list[str], names: list[str]) -> list[bool]:
@@ -157,7 +171,7 @@ def main(args: Args):
     rows, problem, solution, answer = read_rows(args)
     args.out.parent.mkdir(parents=True, exist_ok=True)
     start = continued(args.out, rows, problem)
-    text = lambda value: value if isinstance(value, str) else json.dumps(value)
+    text = lambda value: value if isinstance(value, str) else "" if value is None else json.dumps(value)
 
     def prompt_ids(row):
         asked = row[problem] if isinstance(row[problem], str) else row[problem][-1]["content"]

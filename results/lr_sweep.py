@@ -41,7 +41,7 @@ SGD = "torch.optim.SGD(policy.parameters(), lr=args.lr)"
 
 
 def toy(digits):
-    return ROOT / ("toy" if digits == 6 else f"runs/toy-{digits}-digits")
+    return Path("toy" if digits == 6 else f"runs/toy-{digits}-digits")
 
 
 def train(optimizer, norm, digits, rate, seed=0):
@@ -50,7 +50,7 @@ def train(optimizer, norm, digits, rate, seed=0):
     script = "grpo.py" if optimizer == "AdamW" else "runs/grpo_sgd.py"
     command = [sys.executable, script, f"--model={toy(digits)}/model", f"--dataset={toy(digits)}/train.jsonl",
                f"--eval-dataset={toy(digits)}/test.jsonl", f"--lr={rate}", f"--loss-norm={norm}", f"--seed={seed}",
-               f"--name={run}", *FLAGS.split()]
+               f"--name={run}", "--resume", *FLAGS.split()]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
     with open(FOLDER / "log.txt", "a") as log:
         done = subprocess.run(command, cwd=ROOT, env=environment, stdout=log, stderr=log)
@@ -70,7 +70,7 @@ def runs():
 
 def make_missing(seeds):
     for digits in DIGITS:
-        if not (toy(digits) / "model").exists():
+        if not (ROOT / toy(digits) / "model").exists():
             command = [sys.executable, "toy.py", "--folder", str(toy(digits)), "--digits", str(digits)]
             subprocess.run(command, cwd=ROOT, check=True)
     source = (ROOT / "grpo.py").read_text()
@@ -89,7 +89,7 @@ def gaps():
     for digits in DIGITS:
         file = FOLDER / f"gap-{digits}.json"
         if not file.exists():
-            flags = f"--model {toy(digits)}/model --dataset {toy(digits)}/train.jsonl --name {file.with_suffix('')}"
+            flags = f"--model {toy(digits)}/model --dataset {toy(digits)}/train.jsonl --name ../lr_sweep/{file.stem}"
             command = [sys.executable, "theory/gradient_gap.py", "lm", *flags.split()]
             subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
         for level, found in json.loads(file.read_text()).items():
@@ -98,8 +98,8 @@ def gaps():
 
 
 def success(row, when):
-    """Mean held-out pass@1 of easy and medium letters; hard ones GRPO never learns."""
-    return (row[when]["easy"] + row[when]["medium"]) / 2
+    """Mean held-out pass@1 of easy and medium letters; hard ones GRPO never learns. 0 for a run that had to stop."""
+    return ((row[when]["easy"] or 0) + (row[when]["medium"] or 0)) / 2
 
 
 def critical(optimizer, norm, digits):
@@ -122,6 +122,7 @@ def table():
     figure, axes = plt.subplots(2, 3, figsize=(14, 8), layout="constrained")
     panels = dict(zip(RATES, axes[:, :2].flat))
     tokens = {r["digits"]: r["tokens"] for r in runs()}
+    length = np.array([tokens[digits] for digits in DIGITS])
     for color, ((optimizer, norm), axis) in enumerate(panels.items()):
         middle = []
         for shade, digits in enumerate(DIGITS):
@@ -136,14 +137,13 @@ def table():
             lines.append("| " + " | ".join(map(str, cells)) + " |")
         axis.set(xscale="log", title=f"{optimizer}, --loss-norm {norm}", xlabel="learning rate", ylim=(-0.03, 1.03),
                  ylabel="held-out pass@1, easy and medium")
-        axes[0, 2].plot(list(tokens.values()), middle, "o-", color=f"C{color + 3}", label=f"{optimizer}, {norm}")
-    length = np.array(list(tokens.values()))
+        axes[0, 2].plot(length, middle, "o-", color=f"C{color + 3}", label=f"{optimizer}, {norm}")
     axes[0, 2].plot(length, 20 / length, "k--", lw=1, label="slope −1 (theory: no normalisation)")
     axes[0, 2].axhline(0.1, color="k", ls=":", lw=1, label="slope 0 (theory: normalised)")
     axes[0, 2].set(xscale="log", yscale="log", title="Critical learning rate against length",
                    xlabel="tokens per response", ylabel="learning rate between convergence and collapse")
     for level, norms in gaps().items():
-        axes[1, 2].plot([tokens[digits] for digits in DIGITS], norms, "o-", label=f"{level} level")
+        axes[1, 2].plot(length, norms, "o-", label=f"{level} level")
         lines.append(f"{'' if level == 'token' else chr(10)}- ‖pooled gap‖ of the base, {level} level: "
                      + ", ".join(f"{norm:.3g} at {tokens[digits]:.0f} tokens" for digits, norm in zip(DIGITS, norms)))
     axes[1, 2].set(xscale="log", yscale="log", title="Gradient Gap of the base models", xlabel="tokens per response",

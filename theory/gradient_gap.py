@@ -29,10 +29,10 @@ step success can stagnate below 100%. [2nd] For steps of size η_k along unit di
               for η < 1.
     lm        A language model. With g = ∇log π(y|q) (trajectory level) or g/|y| (token level) and p the success rate
               of a problem, GRPO's on-policy update for it is exactly √(p(1 − p)) gap, with --loss-norm constant or
-              sequence respectively. Norms and cosines come from products of two independent halves of the samples,
-              which the noise of either does not bias; a small ‖gap‖² may come out negative and counts as 0. Memory:
-              policy and engine on one device, and on the host 12 vectors as long as the chosen parameters, which
-              --only limits for a large model.
+              sequence respectively (G is half of --samples). ‖gap‖² and the cosine's three products are products of
+              two independent halves of the samples, which the noise of either does not bias; a root of one is biased.
+              Memory: policy and engine on one device, and on the host 12 vectors as long as the chosen parameters,
+              which --only limits for a large model.
     tabular   Softmax over actions: gap_v = π(v)/J if right, −π(v)/(1 − J) if wrong. Right logits rise, wrong ones
               fall, so J rises at any step size: a control without a threshold.
 """
@@ -298,8 +298,8 @@ def score(policy, rollouts, parameters, token_level):
 def measure(policy, groups, parameters, token_level):
     """The gap of each problem and of all, and GRPO's update, from two halves of each group's samples.
 
-    Returns per problem a dict of success rate, mean length and the norm of its gap (None without right and wrong in
-    both halves), and a dict of the norms of the pooled gap and the update, and of their cosine.
+    Returns per problem a dict of success rate, mean length and an unbiased ‖gap‖², which may be negative (None without
+    right and wrong in both halves), and a dict of the norms of the pooled gap and the update, and of their cosine.
     """
     problems, pooled, update = [], {}, [0.0, 0.0]
     count = {(half, right): 0 for half in (0, 1) for right in (0.0, 1.0)}
@@ -315,11 +315,11 @@ def measure(policy, groups, parameters, token_level):
                 gaps.append(sums[1.0] / len(members[1.0]) - sums[0.0] / len(members[0.0]))
                 p = len(members[1.0]) / len(group[half::2])
                 update[half] = update[half] + np.sqrt(p * (1 - p)) * gaps[-1] / len(groups)
-        norm = np.sqrt(max(0.0, float(gaps[0] @ gaps[1]))) if len(gaps) == 2 else None
-        problems.append(dict(success=float(np.mean([r.reward for r in group])), norm=norm,
+        square = float(gaps[0] @ gaps[1]) if len(gaps) == 2 else None
+        problems.append(dict(success=float(np.mean([r.reward for r in group])), square=square,
                              length=float(np.mean([len(r.token_ids) for r in group]))))
     gap = [pooled[half, 1.0] / count[half, 1.0] - pooled[half, 0.0] / count[half, 0.0] for half in (0, 1)]
-    size = lambda pair: float(np.sqrt(max(1e-30, float(pair[0] @ pair[1]))))
+    size = lambda pair: float(np.sqrt(float(pair[0] @ pair[1])))  # nan if the halves disagree: too few samples
     across = float(update[0] @ gap[1] + update[1] @ gap[0]) / 2
     return problems, dict(gap=size(gap), update=size(update), cosine=across / size(gap) / size(update))
 
@@ -351,9 +351,10 @@ def lm(model: str, dataset: str, problems: int = 48, samples: int = 64, only: st
     grpo.seed_everything(seed, 0)
     groups = grpo.sample(engine, chosen, samples, args)
 
-    mixed = next((g for g in groups if 0 < np.mean([r.reward for r in g]) < 1), None)
+    both = lambda group: all(len({r.reward for r in group[half::2]}) == 2 for half in (0, 1))
+    mixed = next((group for group in groups if both(group)), None)
     if mixed is None:
-        sys.exit(f"no problem has right and wrong ones among {samples} samples: take more --samples or other problems")
+        sys.exit(f"no problem has right and wrong ones in both halves of {samples} samples: take more --samples")
     rows, more, numbers, figure = [], [], {}, plt.figure(figsize=(14, 4.4), layout="constrained")
     by_success, by_length, alignment = figure.subplots(1, 3)
     for level, marker in (("trajectory", "o"), ("token", "x")):
@@ -375,20 +376,24 @@ def lm(model: str, dataset: str, problems: int = 48, samples: int = 64, only: st
                      "one problem, relative error < 1e-3", f"{error:.0e}", error < 1e-3))
 
         found, all_of_them = measure(policy, groups, parameters, token_level)
-        usable, numbers[level] = [f for f in found if f["norm"] is not None], dict(problems=found, pooled=all_of_them)
+        usable, numbers[level] = [f for f in found if f["square"] is not None], dict(problems=found, pooled=all_of_them)
         rows.append((f"{level} level: GRPO's update over all problems aligns with the pooled gap", "paper (needed to "
                      "converge); value ours", "cosine > 0", f"{all_of_them['cosine']:.2f}", all_of_them["cosine"] > 0))
-        success, length, norm = (np.array([f[key] for f in usable]) for key in ("success", "length", "norm"))
+        success, length, square = (np.array([f[key] for f in usable]) for key in ("success", "length", "square"))
+        norm = np.sqrt(square.clip(0))
         by_success.plot(success, norm, marker, mfc="none", label=f"{level} level")
         by_length.plot(length, norm, marker, mfc="none", label=f"{level} level")
         alignment.bar(level, all_of_them["cosine"], color="C0" if token_level else "C1")
         if not more:
             more = ["", f"{len(usable)} of {len(found)} problems have right and wrong responses in both halves.", "",
-                    "| level | success rate | problems | mean ‖gap‖ | mean tokens |", "| --- | --- | --- | --- | --- |"]
+                    "‖gap‖ is the root of the mean of the problems' unbiased squares, ± its standard error.", "",
+                    "| level | success rate | problems | ‖gap‖ | mean tokens |", "| --- | --- | --- | --- | --- |"]
         for low, high in ((0, 0.1), (0.1, 0.3), (0.3, 0.6), (0.6, 1)):
             inside = (success > low) & (success <= high)
-            if inside.any():
-                more.append(f"| {level} | {low}–{high} | {inside.sum()} | {norm[inside].mean():.3f} | "
+            if inside.sum() > 1:
+                size = np.sqrt(max(0, square[inside].mean()))
+                error = square[inside].std(ddof=1) / np.sqrt(inside.sum()) / (2 * size) if size else np.nan
+                more.append(f"| {level} | {low}–{high} | {inside.sum()} | {size:.3f} ± {error:.3f} | "
                             f"{length[inside].mean():.1f} |")
         more.append(f"| {level}, pooled | all | {len(found)} | {all_of_them['gap']:.3f} | |")
     dress(by_success, "The gap of each problem\nagainst how often it is solved", "success rate p", "‖gap‖", "y")
@@ -397,7 +402,8 @@ def lm(model: str, dataset: str, problems: int = 48, samples: int = 64, only: st
     dress(alignment, "GRPO points along the gap", "", "cosine, corrected for noise", ylim=(0, 1.1))
     figure.suptitle(f"Gradient Gap of {model} on {dataset}, {samples} samples per problem (measured by this project)")
     (FOLDER / f"{name}.json").write_text(json.dumps(numbers))
-    flags = f"--model {model} --dataset {dataset} --problems {problems} --samples {samples} --seed {seed}"
+    flags = (f"--model {model} --dataset {dataset} --problems {problems} --samples {samples} --seed {seed}"
+             + f" --only {only}" * bool(only))
     finish(name, f"lm {flags}", figure, rows, more)
 
 
