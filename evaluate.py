@@ -328,8 +328,8 @@ def table(report: dict) -> str:
     if lifts := report["lift by hints"]:
         rows = [[label, *(cell(lift.get(str(k))) for k in ks)] for label, lift in lifts.items()]
         parts.append(markdown(["lift by hints", *(f"pass@{k}" for k in ks)], rows))
-    parts.append("In parentheses: 95% bootstrap interval over problems. It has no width where all problems are alike; up\n"
-                 "to 3 / count of others like them may still differ.\n")
+    parts.append("In parentheses: 95% bootstrap interval over problems. It has no width where all problems are alike;\n"
+                 "up to 3 / count of others like them may still differ.\n")
     return "\n\n".join(parts)
 
 

@@ -207,7 +207,7 @@ def load_problems(source: str, tokenizer, args: Args) -> list[Problem]:
     problem_column = column("problem", "question", "prompt")
     answer_column = column("answer", "solution", "reward_model.ground_truth", "test_list", "test")
     problems, bad, too_long = [], [], 0
-    for index, row in enumerate(tqdm(rows, desc=f"reading {source}", leave=False)):
+    for index, row in enumerate(tqdm(rows, desc=f"reading {source}", leave=False, disable=RANK > 0)):
         messages, answer, verifier = row[problem_column], row[answer_column], row.get("verifier") or args.verifier
         try:
             answer = "" if answer is None else answer if isinstance(answer, str) else json.dumps(answer)
@@ -234,11 +234,12 @@ def load_problems(source: str, tokenizer, args: Args) -> list[Problem]:
 
 # ---------------------------------------------------------------------------------------------------------------- ranks
 def join_ranks():
-    """With torchrun, one process group of all ranks. Only rank 0 prints."""
+    """With torchrun, one process group of all ranks. Only rank 0 prints results."""
     if WORLD > 1:
         if DEVICE == "cuda":
             torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
-        dist.init_process_group(timeout=timedelta(hours=2))  # the longest that a rank may wait for a slower sampler
+        backend = "cpu:gloo,cuda:nccl" if DEVICE == "cuda" else "gloo"
+        dist.init_process_group(backend, timeout=timedelta(hours=2))  # for which a rank waits for a slower sampler
         sys.stdout = sys.stdout if RANK == 0 else open(os.devnull, "w")
 
 
@@ -260,7 +261,7 @@ def shard(model: nn.Module) -> nn.Module:
     if WORLD > 1:
         for layer in model.lm.base_model.layers:
             fully_shard(layer)
-        fully_shard(model)
+        fully_shard(model, reshard_after_forward=True)
     return model.to(DEVICE)
 
 
@@ -323,6 +324,7 @@ class Policy(nn.Module):
     def __init__(self, args: Args):
         super().__init__()
         self.lm = AutoModelForCausalLM.from_pretrained(args.model, dtype=torch.float32, attn_implementation="sdpa")
+        self.lm.generation_config.do_sample = True  # or some models' temperature keeps Hugging Face from saving them
         self.temperature = args.temperature
         if args.gradient_checkpointing:
             self.lm.train().gradient_checkpointing_enable()  # Hugging Face ignores it outside of train()
@@ -509,10 +511,13 @@ def optimizer_state(optimizer) -> dict:
 
 def restore_optimizer(optimizer, state: dict):
     """What `optimizer_state` returned on rank 0, on any number of ranks. Learning rates stay those of the flags."""
-    for i, parameter in enumerate(optimizer.param_groups[0]["params"]):
-        if isinstance(parameter, DTensor) and i in state:
-            pieces = lambda tensor: distribute_tensor(tensor, parameter.device_mesh, parameter.placements)
-            state[i] = {name: pieces(tensor) if tensor.ndim else tensor for name, tensor in state[i].items()}
+    def piece(parameter, tensor):
+        if isinstance(parameter, DTensor) and tensor.ndim:
+            return distribute_tensor(tensor, parameter.device_mesh, parameter.placements)
+        return tensor.clone()  # the file that it is mapped from will be deleted
+
+    parameters = optimizer.param_groups[0]["params"]
+    state = {i: {name: piece(parameters[i], tensor) for name, tensor in state[i].items()} for i in state}
     optimizer.load_state_dict(optimizer.state_dict() | {"state": state})
 
 
@@ -537,11 +542,13 @@ def save_checkpoint(policy: Policy, tokenizer, trainer: dict, run: Path, step: i
         partial.rename(path)
     except Exception as e:  # safetensors, torch and the system each have their own for a full disk
         shutil.rmtree(partial, ignore_errors=True)
-        reason = " ".join(str(e).split())[:200]
-        tqdm.write(f"cannot write {path} ({reason}). Is the disk full? Older checkpoints are intact.", file=sys.stderr)
+        reason = " ".join(str(e).split())[:300]
+        tqdm.write(f"cannot write {path}: {reason}. Older checkpoints are intact.", file=sys.stderr)
         return False
     for old in checkpoints(run)[: -args.keep]:
-        shutil.rmtree(old.rename(old.with_suffix(".partial")))
+        old.rename(old.with_suffix(".partial"))
+    for partial in run.glob("step_*.partial"):
+        shutil.rmtree(partial, ignore_errors=True)
     return True
 
 
@@ -558,22 +565,25 @@ def load_checkpoint(run: Path, args: Args) -> tuple[Policy, dict]:
 
 def rewind(run: Path, step: int) -> list[dict]:
     """Forgets what the logs say of later steps, and lines that a kill cut short. Returns the metrics that are left."""
-    for file in (run / "rollouts.jsonl", run / "metrics.jsonl"):
+    kept = {}
+    for file in (run / "metrics.jsonl", run / "rollouts.jsonl"):
         lines = file.read_text().splitlines(keepends=True) if file.exists() else []
-        kept = [line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= step]
+        kept[file.stem] = [line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= step]
         partial = file.with_suffix(".partial")
-        partial.write_text("".join(kept))
+        partial.write_text("".join(kept[file.stem]))
         partial.rename(file)
-    return [json.loads(line) for line in kept]
+    return [json.loads(line) for line in kept["metrics"]]
 
 
-def watch_signals() -> list[int]:
-    """SIGTERM and Ctrl-C as they come, for the end of the step; the second one ends the process at once."""
+def watch_signals() -> list[float]:
+    """When SIGTERM or Ctrl-C came, for the end of the step. One more, not just the same from a scheduler and torchrun
+    both, ends the process at once."""
     received = []
 
     def receive(number, frame):
-        received.append(number)
-        signal.signal(number, signal.SIG_DFL)
+        if received and time.time() > received[0] + 3:
+            os._exit(128 + number)
+        received.append(time.time())
 
     signal.signal(signal.SIGTERM, receive)
     signal.signal(signal.SIGINT, receive)
@@ -612,16 +622,23 @@ def main(args: Args):
     order = np.concatenate([np.random.default_rng((args.seed, e)).permutation(len(problems)) for e in epochs])
 
     mode = None if args.wandb and RANK == 0 else "disabled"
-    wandb.init(project="minrlvr", name=run.name, id=run.name, resume="allow", config=asdict(args), mode=mode)
+    known = dict(id=run.name, resume="allow") if args.resume else {}
+    wandb.init(project="minrlvr", name=run.name, config=asdict(args), mode=mode, **known)
     policy, trainer = load_checkpoint(run, args)
     engine = start_engine(replace(args, model=policy.lm.name_or_path))
     policy = shard(policy)
     reference = shard(Policy(args).requires_grad_(False)) if args.kl_coef > 0 else None
     optimizer = torch.optim.AdamW(policy.parameters(), lr=args.lr, betas=(0.9, 0.99), weight_decay=0.0)
-    restore_optimizer(optimizer, trainer.get("optimizer", {}))
-    done = trainer.get("step", 0)
+    if trainer:
+        restore_optimizer(optimizer, trainer["optimizer"])
+    done = trainer.pop("step", 0)
     if RANK == 0:
         run.mkdir(parents=True, exist_ok=True)
+        if done:
+            old = json.loads((run / "args.json").read_text())
+            changed = [f"--{name} {old.get(name)} -> {value}" for name, value in asdict(args).items()
+                       if old.get(name) != value and name != "resume"]
+            print(f"{run} continues after step {done}; changed flags: {', '.join(changed) or 'none'}")
         (run / "args.json").write_text(json.dumps(asdict(args), indent=2))
 
     def log(step, metrics):
@@ -630,7 +647,7 @@ def main(args: Args):
                 file.write(json.dumps({"step": step} | {name: float(value) for name, value in metrics.items()}) + "\n")
             wandb.log(metrics, step=step)
 
-    rows = everyone(rewind(run, done if trainer else -1) if RANK == 0 else None)[0]
+    rows = everyone(rewind(run, done or -1) if RANK == 0 else None)[0]
     evaluated = [{name: row[name] for name in row if name.startswith("eval/")} for row in rows if "eval/pass@1" in row]
     if not evaluated:
         seed_everything(args.seed, 0, RANK // args.vllm_tp)
@@ -640,7 +657,7 @@ def main(args: Args):
     if before["eval/pass@1"] == 0:
         print(f"warning: no held-out response is right; {before['eval/truncated']:.0%} reached --max-response-tokens, "
               f"{before['eval/unparsed']:.0%} have no final \\boxed{{}}: is it the length or the template?")
-    signals = watch_signals()
+    signals, stopped = watch_signals(), False
     bar = tqdm(range(done + 1, args.steps + 1), desc=run.name, initial=done, total=args.steps, disable=RANK > 0)
     for step in bar:
         seed_everything(args.seed, step, RANK // args.vllm_tp)
@@ -675,7 +692,7 @@ def main(args: Args):
             show(groups[0], step, run, printed=evaluating)
         bar.set_postfix_str(f"reward {metrics['reward/mean']:.2f}, held-out pass@1 {scores['eval/pass@1']:.2f}, "
                             f"length {metrics['response/length']:.0f}, entropy {metrics['sampler/entropy']:.3f}")
-        stopped = any(everyone(bool(signals)))  # at the same step on all ranks
+        stopped = step < args.steps and any(everyone(bool(signals)))  # at the same step on all ranks
         if stopped or step == args.steps or step % args.save_every == 0:
             trainer = {"optimizer": optimizer_state(optimizer)}
             saved = save_checkpoint(policy, tokenizer, trainer, run, step, args)
@@ -683,10 +700,10 @@ def main(args: Args):
                 sys.exit(1)
         if stopped:
             break
-    for name, value in scores.items():
-        print(f"{name:24} {before[name]:.3f} -> {value:.3f}")
+    for name in (name for name in scores if name in before):
+        print(f"{name:24} {before[name]:.3f} -> {scores[name]:.3f}")
     print(f"{run} holds metrics.jsonl, rollouts.jsonl and {', '.join(path.name for path in checkpoints(run))}")
-    if done < args.steps and stopped:
+    if stopped:
         print("stopped by a signal: the same command with --resume goes on")
 
 

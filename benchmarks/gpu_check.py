@@ -47,8 +47,8 @@ class Args:
 
     shape: Literal["tiny", "0.5B", "1.5B"] = "0.5B"
     """The model's size."""
-    steps: int = 4
-    """Steps of each script; the first is a warm-up and does not count in the timings."""
+    steps: int = 5
+    """Steps of each script, at least 3. The first and the last, which grpo.py resumes for, do not count in timings."""
     problems: int = 32
     """Problems per step, with 8 responses each."""
     tokens: int = 512
@@ -83,7 +83,7 @@ def main(args: Args):
     flags = [
         f"--model={folder}/model", f"--dataset={folder}/train.jsonl", f"--problems={args.problems}",
         f"--verifier={__file__}:coin", "--max-prompt-tokens=128", f"--max-response-tokens={args.tokens}",
-        "--eval-problems=8", "--eval-samples=1", f"--eval-every={args.steps}", "--gradient-checkpointing",
+        "--eval-problems=8", "--eval-samples=1", "--lr=1e-4", f"--eval-every={args.steps}", "--gradient-checkpointing",
     ]
     rows, failures = {}, []
     for script in args.scripts:
@@ -100,7 +100,7 @@ def main(args: Args):
             failures.append(f"{script}.py ended with {code}, see {cwd}/log.txt")
             continue
         metrics = [json.loads(line) for line in open(cwd / "runs/check/metrics.jsonl")][1:]
-        timed = metrics[1:]
+        timed = metrics[1 : args.steps - 1]  # without warm-ups, also that of the process that resumed
         mean = lambda name: sum(row[name] for row in timed) / len(timed)
         gaps = [row["sampler/logprob_gap_mean"] for row in metrics]
         if max(gaps) > 3 * gaps[0] + 1e-3:
@@ -116,7 +116,7 @@ def main(args: Args):
         f"# {device}, {args.shape} ({parameters / 1e9:.2f}B parameters)", "",
         f"`python benchmarks/gpu_check.py --shape {args.shape} --steps {args.steps} --problems {args.problems} "
         f"--tokens {args.tokens}`: {args.problems} problems × 8 responses × {args.tokens} tokens, the guided scripts "
-        f"twice as many; gradient checkpointing; mean of {args.steps - 1} steps.",
+        f"twice as many; gradient checkpointing; mean of steps 2 to {args.steps - 1}.",
         f"torch {torch.__version__}, vLLM {vllm.__version__}, transformers {transformers.__version__}, "
         f"Python {platform.python_version()}.", "",
         "| script | gap, mean (nats) | gap, max | sample (s) | train (s) | sync (s) | tokens/s | peak (GiB) |",

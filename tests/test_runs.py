@@ -81,7 +81,7 @@ def test_each_script_runs_and_switched_off_it_is_grpo_to_the_bit(tmp_path):
 
 
 def test_the_gpu_check_works_at_a_tiny_size_on_a_cpu():
-    command = "benchmarks/gpu_check.py --shape tiny --problems 4 --tokens 32 --steps 2 --scripts grpo".split()
+    command = "benchmarks/gpu_check.py --shape tiny --problems 4 --tokens 32 --steps 3 --scripts grpo".split()
     done = subprocess.run([sys.executable, *command], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
-    assert "grpo.py to step 1: exit 0" in done.stdout and "| `grpo.py` | 0.00000 |" in done.stdout
+    assert "grpo.py to step 2: exit 0" in done.stdout and "| `grpo.py` | 0.00000 |" in done.stdout
