@@ -21,6 +21,7 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.ticker import NullFormatter
 
 ROOT = Path(__file__).parent.parent
 FOLDER = ROOT / "results/lr_sweep"
@@ -115,7 +116,8 @@ def table():
         "# The critical learning rate of GRPO on the toy, by response length", "",
         f"{STEPS} steps of 24 problems x 8 responses from the base model, one seed. A run fails if held-out pass@1 on",
         "easy and medium letters ends below where it began; the critical rate lies between the first that fails and",
-        "the one before it. `python results/lr_sweep.py run` trains what is missing, `table` redraws.", "",
+        "the one before it. `python results/lr_sweep.py run` trains what is missing, `table` redraws. The runs kept here",
+        "are of grpo.py at commit 2d1923a, which dealt problems to mini-batches in another order.", "",
         "| optimiser | loss norm | digits | tokens | converges up to | fails from | after, by rate |",
         "| --- | --- | --- | --- | --- | --- | --- |",
     ]
@@ -124,31 +126,36 @@ def table():
     tokens = {r["digits"]: r["tokens"] for r in runs()}
     length = np.array([tokens[digits] for digits in DIGITS])
     for color, ((optimizer, norm), axis) in enumerate(panels.items()):
-        middle = []
+        between = []
         for shade, digits in enumerate(DIGITS):
             tried = sorted((r for r in runs() if (r["optimizer"], r["norm"], r["digits"]) == (optimizer, norm, digits)),
                            key=lambda r: r["lr"])
             rates, after = [r["lr"] for r in tried], [success(r, "after") for r in tried]
             axis.plot(rates, after, "o-", color=f"C{shade}", label=f"{tokens[digits]:.0f} tokens")
             below, above = critical(optimizer, norm, digits)
-            middle.append(np.sqrt(below * above))
+            between.append((below, above))
             shown = ", ".join(f"{rate:g}: {value:.2f}" for rate, value in zip(rates, after))
             cells = optimizer, norm, digits, round(tokens[digits]), f"{below:g}", f"{above:g}", shown
             lines.append("| " + " | ".join(map(str, cells)) + " |")
         axis.set(xscale="log", title=f"{optimizer}, --loss-norm {norm}", xlabel="learning rate", ylim=(-0.03, 1.03),
                  ylabel="held-out pass@1, easy and medium")
-        axes[0, 2].plot(length, middle, "o-", color=f"C{color + 3}", label=f"{optimizer}, {norm}")
-    axes[0, 2].plot(length, 20 / length, "k--", lw=1, label="slope −1 (theory: no normalisation)")
-    axes[0, 2].axhline(0.1, color="k", ls=":", lw=1, label="slope 0 (theory: normalised)")
-    axes[0, 2].set(xscale="log", yscale="log", title="Critical learning rate against length",
-                   xlabel="tokens per response", ylabel="learning rate between convergence and collapse")
+        low, high = np.array(between).T
+        middle, style = np.sqrt(low * high), "o-" if norm == "sequence" else "s--"
+        axes[0, 2].errorbar(length * 1.03**color, middle, (middle - low, high - middle), fmt=style, color=f"C{color + 3}",
+                            label=f"{optimizer}, {norm}")
+    axes[0, 2].plot(length, 60 / length, "k:", lw=1, label="slope −1: theory without normalisation")
+    axes[0, 2].set(xscale="log", yscale="log", xlabel="tokens per response", ylabel="critical learning rate, between two tried",
+                   title="SGD: the critical rate falls with length\nunless the loss is divided by it")
     for level, norms in gaps().items():
         axes[1, 2].plot(length, norms, "o-", label=f"{level} level")
         lines.append(f"{'' if level == 'token' else chr(10)}- ‖pooled gap‖ of the base, {level} level: "
                      + ", ".join(f"{norm:.3g} at {tokens[digits]:.0f} tokens" for digits, norm in zip(DIGITS, norms)))
     axes[1, 2].set(xscale="log", yscale="log", title="Gradient Gap of the base models", xlabel="tokens per response",
                    ylabel="‖pooled gap‖")
+    for axis in axes[:, 2]:
+        axis.set_xticks(length, [f"{tokens:.0f}" for tokens in length])
     for axis in axes.flat:
+        axis.xaxis.set_minor_formatter(NullFormatter())
         axis.grid(alpha=0.3)
         axis.legend(fontsize=8)
     figure.suptitle("A sharp critical learning rate divides learning from collapse (GRPO on the toy, one seed)")
