@@ -116,8 +116,8 @@ def table():
         "# The critical learning rate of GRPO on the toy, by response length", "",
         f"{STEPS} steps of 24 problems x 8 responses from the base model, one seed. A run fails if held-out pass@1 on",
         "easy and medium letters ends below where it began; the critical rate lies between the first that fails and",
-        "the one before it. `python results/lr_sweep.py run` trains what is missing, `table` redraws. The runs kept here",
-        "are of grpo.py at commit 2d1923a, which dealt problems to mini-batches in another order.", "",
+        "the one before it. `python results/lr_sweep.py run` trains what is missing, `table` redraws. The runs kept",
+        "here are of grpo.py at commit 2d1923a, which dealt problems to mini-batches in another order.", "",
         "| optimiser | loss norm | digits | tokens | converges up to | fails from | after, by rate |",
         "| --- | --- | --- | --- | --- | --- | --- |",
     ]
@@ -141,10 +141,11 @@ def table():
                  ylabel="held-out pass@1, easy and medium")
         low, high = np.array(between).T
         middle, style = np.sqrt(low * high), "o-" if norm == "sequence" else "s--"
-        axes[0, 2].errorbar(length * 1.03**color, middle, (middle - low, high - middle), fmt=style, color=f"C{color + 3}",
-                            label=f"{optimizer}, {norm}")
+        axes[0, 2].errorbar(length * 1.03**color, middle, (middle - low, high - middle), fmt=style,
+                            color=f"C{color + 3}", label=f"{optimizer}, {norm}")
     axes[0, 2].plot(length, 60 / length, "k:", lw=1, label="slope −1: theory without normalisation")
-    axes[0, 2].set(xscale="log", yscale="log", xlabel="tokens per response", ylabel="critical learning rate, between two tried",
+    axes[0, 2].set(xscale="log", yscale="log", xlabel="tokens per response",
+                   ylabel="critical learning rate, between two tried",
                    title="SGD: the critical rate falls with length\nunless the loss is divided by it")
     for level, norms in gaps().items():
         axes[1, 2].plot(length, norms, "o-", label=f"{level} level")
