@@ -1,7 +1,6 @@
 """Every algorithm on the toy, over seeds: runs, table and figure.
 
-    python results/toy.py run [NAME ...]     # trains what is missing, two runs at a time, 3 to 8 minutes each;
-                                             # after an interruption delete its runs/toy-NAME-SEED first
+    python results/toy.py run [NAME ...]     # trains what is missing, two runs at a time, 3 to 8 minutes each
     python results/toy.py table              # writes results/toy.md and results/toy.png from results/toy/*.jsonl
 
 A run is kept as results/toy/NAME-SEED.jsonl: what its metrics.jsonl says of evaluation, reward, entropy and guidance.
@@ -43,7 +42,7 @@ def train(name, seed):
     if kept.exists():
         return
     run = f"toy-{name}-{seed}".replace(" ", "").replace(",", "-")
-    command = [sys.executable, *RUNS[name].split(), *TOY.split(), "--seed", str(seed), "--name", run]
+    command = [sys.executable, *RUNS[name].split(), *TOY.split(), "--seed", str(seed), "--name", run, "--resume"]
     print(" ".join(command[1:]), flush=True)
     with open(FOLDER / "log.txt", "a") as log:
         subprocess.run(command, cwd=ROOT, env=os.environ | {"OMP_NUM_THREADS": "1"}, stdout=log, stderr=log, check=True)
