@@ -147,7 +147,9 @@ def select_problems(tokenizer, args: Args) -> list:
 def sample_model(place: str, files: dict[bool, Path], problems: list, groups: list[str], args: Args):
     """Samples what is missing in the files of responses, without and with hints; runs in a process of its own."""
     ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # dies with the parent (PR_SET_PDEATHSIG): nobody writes after it
-    engine, greedily = start_engine(replace(args, model=place)), copy.copy(args)
+    engine = start_engine(replace(args, model=place))
+    args = replace(args, vllm_tp=1)  # for `sample` it counts ranks of torchrun
+    greedily = copy.copy(args)
     greedily.temperature = 0
     for hinted, file in files.items():
         made = settings(place, hinted, problems, args)
