@@ -133,8 +133,8 @@ def test_bad_input_ends_with_a_sentence_before_any_engine_starts(tmp_path, monke
 
 # ---------------------------------------------------------------------------------------------------- real evaluations
 def command(*arguments):
-    dataset = f"--dataset={TOY['eval_dataset']}"
-    return [sys.executable, str(ROOT / "evaluate.py"), dataset, *TINY, "--samples=8", "--k=8", *arguments]
+    size = [f"--dataset={TOY['eval_dataset']}", *TINY, "--samples=8", "--k=8", "--max-problems=64"]
+    return [sys.executable, str(ROOT / "evaluate.py"), *size, *arguments]
 
 
 def test_two_models_with_hints_in_one_command_and_a_kill_in_between(tmp_path):
@@ -161,7 +161,7 @@ def test_two_models_with_hints_in_one_command_and_a_kill_in_between(tmp_path):
     done = subprocess.run(everything, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-3000:]
     lines = responses.read_text().splitlines()
-    assert lines[: 1 + evaluate.CHUNK] == kept and len(lines) == 1 + 144
+    assert lines[: 1 + evaluate.CHUNK] == kept and len(lines) == 1 + 64
     # interrupted or not: mine has the same weights as base and was sampled in one go
     mine = (tmp_path / "evals/test/mine.jsonl").read_text().splitlines()
     assert [json.loads(line)["responses"] for line in mine[1:]] == [json.loads(line)["responses"] for line in lines[1:]]
