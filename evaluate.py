@@ -45,7 +45,7 @@ from transformers import AutoConfig, AutoTokenizer
 
 import guide_grpo
 import verifiers
-from guide_grpo import load_problems, load_rows, sample, seed_everything, start_engine
+from guide_grpo import checkpoints, load_problems, load_rows, sample, seed_everything, start_engine
 
 CHUNK = 32  # problems that are sampled and written together
 RESAMPLES = 2000
@@ -116,8 +116,8 @@ def resolve(given: str) -> tuple[str, str]:
     label, _, place = ("", "", given) if Path(given).exists() else given.rpartition("=")
     path = Path(place)
     if (path / "args.json").exists():
-        checkpoints = sorted(path.glob("step_" + "[0-9]" * 6))
-        place = str(checkpoints[-1]) if checkpoints else sys.exit(f"{path} is a run without a checkpoint yet")
+        kept = checkpoints(path)
+        place = str(kept[-1]) if kept else sys.exit(f"{path} is a run without a checkpoint yet")
     elif path.suffix == ".jsonl" and not path.is_file():
         sys.exit(f"there is no file of responses {path}")
     return label or path.name.removesuffix(".jsonl"), place
