@@ -2,6 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 GPU := $(shell nvidia-smi -L 2>/dev/null | grep -q . && echo yes)
+WORKERS := $(if $(GPU),0,2)# test files side by side; one GPU holds one engine
 
 .PHONY: demo test setup
 
@@ -12,7 +13,7 @@ demo: setup
 
 test: setup
 	$(BIN)/ruff check .
-	$(BIN)/python -m pytest tests -q --durations=10
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests -q --durations=10 -n $(WORKERS) --dist loadfile
 
 setup: .venv/ready
 

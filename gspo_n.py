@@ -303,16 +303,18 @@ def sample(engine, problems: list[Problem], n: int, args: Args) -> list[list[Rol
 
     engines, engine_rank = WORLD // args.vllm_tp, RANK // args.vllm_tp
     problems = problems[len(problems) * engine_rank // engines : len(problems) * (engine_rank + 1) // engines]
-    params = SamplingParams(n=n, temperature=args.temperature, max_tokens=args.max_response_tokens, logprobs=0)
+    params = SamplingParams(n=n, temperature=args.temperature, max_tokens=args.max_response_tokens, logprobs=0,
+                            detokenize=False)  # token by token; all at once is faster
     prompts = [{"prompt_token_ids": p.prompt_ids} for p in problems]
     outputs = [(p, o) for p, request in zip(problems, engine.generate(prompts, params, use_tqdm=False))
                for o in request.outputs]
-    verdicts = verifiers.verify([(p.verifier, o.text, p.answer) for p, o in outputs])
+    texts = engine.get_tokenizer().batch_decode([o.token_ids for _, o in outputs], skip_special_tokens=True)
+    verdicts = verifiers.verify([(p.verifier, text, p.answer) for (p, _), text in zip(outputs, texts)])
     rollouts = []
-    for (problem, o), verdict in zip(outputs, verdicts):
+    for (problem, o), text, verdict in zip(outputs, texts, verdicts):
         logprobs = [step[token].logprob for token, step in zip(o.token_ids, o.logprobs)]
         truncated, reward = o.finish_reason == "length", float(verdict == "right")
-        rollouts.append(Rollout(problem, list(o.token_ids), logprobs, o.text, truncated, verdict, reward))
+        rollouts.append(Rollout(problem, list(o.token_ids), logprobs, text, truncated, verdict, reward))
     groups = [rollouts[i : i + n] for i in range(0, len(rollouts), n)]
     return [group for share in everyone(groups)[:: args.vllm_tp] for group in share]
 
@@ -338,11 +340,11 @@ class Policy(nn.Module):
         """log π(ids[:, t+1] | ids[:, :t+1]) and the entropy of that choice, in nats, where mask[:, t]; else 0.
 
         ids [B, L] are right-padded and need no attention mask: no token sees a later pad. The vocabulary is scored
-        for 1024 tokens at a time and again in the backward pass, because [B, L, vocabulary] would fill the memory.
+        for 512 tokens at a time and again in the backward pass, because [B, L, vocabulary] would fill the memory.
         """
         with torch.autocast(DEVICE, torch.bfloat16, enabled=DEVICE == "cuda", cache_enabled=False):
             hidden = self.lm.base_model(input_ids=ids, use_cache=False).last_hidden_state[:, :-1][mask]
-            chunks = zip(hidden.split(1024), ids[:, 1:][mask].split(1024))
+            chunks = zip(hidden.split(512), ids[:, 1:][mask].split(512))
             scores = [checkpoint(self.score, h, targets, use_reentrant=False) for h, targets in chunks]
         logprobs, entropy = (torch.cat(part) for part in zip(*scores))
         zeros = torch.zeros(mask.shape, device=mask.device)
@@ -388,13 +390,15 @@ def policy_loss(logprobs: Tensor, old_logprobs: Tensor, advantage: Tensor, mask:
 
 # --------------------------------------------------------------------------------- update, sync, evaluation, checkpoint
 def microbatches(rollouts: list[Rollout], budget: int) -> list[list[Rollout]]:
-    """This rank's share of the rollouts: those of like length together, in batches of at most `budget` padded tokens or
-    of one rollout. FSDP wants equally many on every rank: some may get a rollout without response, so without loss."""
-    batches, batch = [], []
+    """This rank's share of the rollouts: those of like length together, in batches of at most `budget` tokens, with
+    padding of at most a tenth of the others, or of one rollout. FSDP wants equally many batches on every rank: some may
+    get a rollout without response, so without loss."""
+    batches, batch, tokens = [], [], 0
     for r in sorted(rollouts, key=lambda r: r.total_tokens):
-        if batch and (len(batch) + 1) * r.total_tokens > budget:
+        tokens += r.total_tokens
+        if batch and (len(batch) + 1) * r.total_tokens > min(budget, 1.1 * tokens):
             batches.append(batch)
-            batch = []
+            batch, tokens = [], r.total_tokens
         batch.append(r)
     batches.append(batch)
     batches += [[replace(rollouts[0], token_ids=[], logprobs=[])]] * (-len(batches) % WORLD)
@@ -404,7 +408,7 @@ def microbatches(rollouts: list[Rollout], budget: int) -> list[list[Rollout]]:
 def update(policy: Policy, reference: Policy | None, optimizer, groups: list[list[Rollout]], args: Args) -> dict:
     """--minibatches optimizer steps. Returns metrics, those of tokens as means over all tokens with a gradient."""
     values, losses, norms = defaultdict(list), [], []
-    gather = lambda name: torch.cat([v for part in everyone(values[name]) for v in part])
+    gather = lambda name: torch.cat(everyone(torch.cat(values[name]).cpu()))
     for k in range(args.minibatches):
         minibatch = [r for group in groups[k :: args.minibatches] for r in group]  # problems come in random order
         mean_length, longest = np.mean([len(r.token_ids) for r in minibatch]), args.max_response_tokens
@@ -428,10 +432,10 @@ def update(policy: Policy, reference: Policy | None, optimizer, groups: list[lis
             lengths = {"sequence": mask.sum(-1, keepdim=True).clamp(min=1), "token": mean_length, "constant": longest}
             loss = (loss * mask / lengths[args.loss_norm]).sum() / len(minibatch)  # skipped rollouts count
             (loss * WORLD).backward()  # FSDP takes the mean over ranks, but the denominator is global
-            losses[-1] += loss.item()
+            losses[-1] += loss.detach()
             for name, value in stats.items():
-                values[name].append(value.detach().float().cpu())
-        losses[-1] = sum(everyone(losses[-1]))
+                values[name].append(value.detach().float())
+        losses[-1] = sum(everyone(losses[-1].item()))
         gaps = gather("sampler/logprob_gap_mean")
         if not (gap := gaps.sum() / max(1, len(gaps))) <= args.max_logprob_gap:  # true for NaN as well
             sys.exit(f"with the same weights, sampler and trainer differ by {gap:.3f} nats per token, more than the "

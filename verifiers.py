@@ -72,6 +72,7 @@ AFTERTHOUGHT = re.compile(r"</answer>|, (?:because|since|as) |\. +[A-Z]| \([a-z 
 DENIED = re.compile(r"\\(?:neg|lnot|not|neq|ne|cancel|bcancel|xcancel|phantom)\b|\\text\{[^}]*\b(?:not|wrong)\b")
 UNITS = re.compile(r"^(\\?\$?-?[\d,]*\.?\d+(?:/\d+)?)(?: (?!(?:and|or|to|not)\b)[A-Za-z]+){1,4}(?:\^\{?\d\}?)?$")
 REPEATING = re.compile(r"(\d*)\.(\d*)\\overline\{(\d+)\}")
+INTEGER = re.compile(r"-?[1-9][0-9]{0,30}|0")
 
 
 def last_boxed(text: str) -> str | None:
@@ -164,6 +165,8 @@ def math_verdict(response: str, answer: str) -> str:
         return "unparsed"
     if given == answer:
         return "right"
+    if INTEGER.fullmatch(given) and INTEGER.fullmatch(answer):
+        return "wrong"  # as math-verify would say, a millisecond later
     with cpu_limit(MATH_CPU_S):
         if not parse(given):
             return "unparsed"

@@ -61,14 +61,15 @@ def coin(response: str, answer: str) -> bool:
     return zlib.crc32(response.encode()) % 2 == 0
 
 
-def make_model(folder: Path, shape: str):
-    hidden, mlp, layers, heads, kv_heads, vocabulary = SHAPES[shape]
+def make_model(folder: Path, hidden, mlp, layers, heads, kv_heads, vocabulary, ends=False) -> int:
+    """A model with random weights, whose responses have the full length unless `ends`. Returns its parameters."""
     tokenizer = toy.make_tokenizer(vocabulary)
     torch.manual_seed(0)
     config = transformers.LlamaConfig(
         vocab_size=vocabulary, hidden_size=hidden, intermediate_size=mlp, num_hidden_layers=layers,
         num_attention_heads=heads, num_key_value_heads=kv_heads, max_position_embeddings=4096,
-        tie_word_embeddings=True, pad_token_id=tokenizer.pad_token_id, eos_token_id=None, bos_token_id=None,
+        tie_word_embeddings=True, pad_token_id=tokenizer.pad_token_id, bos_token_id=None,
+        eos_token_id=tokenizer.eos_token_id if ends else None,
     )
     model = transformers.LlamaForCausalLM(config)
     model.save_pretrained(folder)
@@ -78,7 +79,7 @@ def make_model(folder: Path, shape: str):
 
 def main(args: Args):
     folder = ROOT / f"runs/gpu_check-{time.strftime('%Y%m%d-%H%M%S')}"
-    parameters = make_model(folder / "model", args.shape)
+    parameters = make_model(folder / "model", *SHAPES[args.shape])
     toy.write_problems(folder, toy.secrets()[0])
     flags = [
         f"--model={folder}/model", f"--dataset={folder}/train.jsonl", f"--problems={args.problems}",

@@ -122,6 +122,21 @@ def test_gradient_is_the_definition_and_independent_of_microbatches(policy, prob
         assert relative_error(gradient, expected) < 1e-5  # float32
 
 
+def test_microbatches_hold_every_rollout_once_within_budget_and_padding():
+    rng = np.random.default_rng(0)
+    problem = Problem(0, "", [1] * 20, "", "math", "")
+    lengths = [0, 0, *np.clip(rng.lognormal(4, 1, 500), 1, 2000).astype(int)]
+    rollouts = [Rollout(problem, [3] * n, [0.0] * n, "", False, "wrong", 0.0) for n in lengths]
+    batches = grpo.microbatches(rollouts, 1500)
+    assert sorted(id(r) for batch in batches for r in batch) == sorted(id(r) for r in rollouts)
+    for batch in batches:
+        padded, tokens = len(batch) * max(r.total_tokens for r in batch), sum(r.total_tokens for r in batch)
+        assert len(batch) == 1 or padded <= 1500 and padded <= 1.1 * tokens
+    for batch, following in zip(batches, batches[1:]):  # none was cut too early
+        padded, tokens = (len(batch) + 1) * following[0].total_tokens, sum(r.total_tokens for r in batch)
+        assert padded > 1500 or padded > 1.1 * (tokens + following[0].total_tokens)
+
+
 def test_uniform_groups_change_nothing(policy, problems, args):
     rollouts = make_rollouts(policy, problems, 4)
     for r in rollouts:

@@ -23,14 +23,14 @@ perf/train_s perf/sync_s perf/tokens_per_s perf/gpu_gib""".split()
 
 
 def test_grpo_learns_the_toy(tmp_path):
-    metrics, printed = run("grpo.py", tmp_path, steps=50, eval_every=25)
+    metrics, printed = run("grpo.py", tmp_path, steps=50, eval_every=25, lr=1e-4)
     assert [row["step"] for row in metrics] == list(range(51))
     assert all(name in row for row in metrics[1:] for name in METRICS)
     evaluated = [row for row in metrics if "eval/pass@1" in row]
     assert [row["step"] for row in evaluated] == [0, 25, 50]
-    # 144 problems x 4 samples: the standard error of pass@1 is about 0.02
-    assert evaluated[0]["eval/pass@1"] < 0.2 and evaluated[-1]["eval/pass@1"] > evaluated[0]["eval/pass@1"] + 0.2
-    assert evaluated[-1]["eval/pass@1/easy"] > 0.9
+    before, after = ([row[f"eval/pass@1/{level}"] for level in ("easy", "medium")] for row in evaluated[::2])
+    # 36 problems x 4 samples a level: the standard error is at most 0.05. The seeds in results/toy are at .87 and .74
+    assert max(before) < 0.5 and before[1] < 0.15 and after[0] > 0.7 and after[1] > 0.5
     assert all(row["sampler/logprob_gap_mean"] < 1e-5 for row in metrics[1:])  # float32 on both sides, every sync whole
 
     folder = tmp_path / "runs/run"

@@ -5,6 +5,7 @@ import json
 import os
 import random
 import signal
+import sys
 import time
 
 import psutil
@@ -132,6 +133,15 @@ def test_a_megabyte_takes_no_time():
         assert verdict(text, "72") == "unparsed"
     assert verdict("a" * 10**6 + "\\boxed{72}", "72") == "right"
     assert time.monotonic() - start < 20
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.integers(-(10**31), 10**31), st.integers(-3, 3))
+def test_integers_compared_as_text_get_the_verdict_of_math_verify(number, difference):
+    given, answer = str(number), str(number + difference)
+    assert verifiers.math_verdict(f"\\boxed{{{given}}}", answer) == ("right" if difference == 0 else "wrong")
+    assert verifiers.equal(given, answer) == (difference == 0)
+    assert verifiers.math_verdict(f"\\boxed{{0{abs(number)}}}", str(abs(number))) == "right"
 
 
 @settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
@@ -302,9 +312,15 @@ def test_cheats_are_wrong_and_leave_nothing_behind():
     jobs += [("code", code(source), verifiers.reference(IO, "code")) for source in IO_CHEATS]
     verdicts = verifiers.verify(jobs)
     assert [job[1] for job, v in zip(jobs, verdicts) if v != "wrong"] == []
-    time.sleep(0.5)
-    commands = [p.info["cmdline"] or [] for p in psutil.process_iter(["cmdline"])]
-    assert not [c for c in commands if "-I" in c or any("unshare" in word for word in c)]  # how solutions are started
+
+    def solutions():  # by how they are started
+        commands = [p.info["cmdline"] or [""] for p in psutil.process_iter(["cmdline"])]
+        return [c for c in commands if c[:2] == [sys.executable, "-I"] or "unshare" in c[0]]
+
+    deadline = time.monotonic() + 10  # another test, side by side, may have started one
+    while solutions() and time.monotonic() < deadline:
+        time.sleep(0.2)
+    assert not solutions()
     assert verdict(code("def add(a, b):\n    return a + b"), ADD, "code") == "right"
 
 

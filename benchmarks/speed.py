@@ -1,0 +1,286 @@
+"""Is the readable one slow? Each command measures both sides in one run, by turns, and writes its table into README.md.
+
+    python benchmarks/speed.py trl --trl-python TRL/bin/python    # a step of grpo.py and of TRL's GRPOTrainer
+    python benchmarks/speed.py sample     # sampling, beside LLM.generate with the same requests
+    python benchmarks/speed.py train      # an update, beside forward and backward passes over the same tokens, packed
+    python benchmarks/speed.py memory     # log-probs over a vocabulary of 151,936, beside all logits at once
+    python benchmarks/speed.py growth     # seconds against length, group size and model size, with exponents
+
+For `trl`: python -m venv TRL; TRL/bin/pip install torch trl, and on a GPU vllm. Values are medians (lowest–highest).
+Nothing else should run on the machine.
+"""
+
+import json
+import os
+import platform
+import resource
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import tyro
+
+ROOT = Path(__file__).parent.parent
+sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
+import gpu_check  # noqa: E402
+
+import grpo  # noqa: E402
+import toy  # noqa: E402
+
+WORK = ROOT / "runs/speed"
+GPU = torch.cuda.is_available()
+COIN = f"{ROOT}/benchmarks/gpu_check.py:coin"  # rewards for noise, so that every group has something to learn
+MODELS = {  # hidden, MLP, layers, heads, key-value heads, vocabulary
+    "toy's shape": (128, 256, 2, 2, 1, 256),
+    "0.5B" if GPU else "2M, vocabulary 4,096": gpu_check.SHAPES["0.5B"] if GPU else (192, 512, 3, 3, 3, 4096),
+}
+PEAK_FLOPS = {"NVIDIA H100 80GB HBM3": 989e12, "NVIDIA H200": 989e12}  # dense bfloat16, of their data sheets
+
+
+@dataclass
+class Args:
+    """Measures one thing side by side and writes its table into benchmarks/README.md."""
+
+    what: tyro.conf.Positional[str]
+    """trl, sample, train, memory or growth."""
+    trl_python: str = ""
+    """For `trl`: the Python of an environment with TRL."""
+    rounds: int = 7
+    """How often each side is measured, after two warm-ups."""
+
+
+def spread(values) -> str:
+    return f"{np.median(values):.3g} ({min(values):.3g}–{max(values):.3g})"
+
+
+def write(name: str, header: str, rows: list[list[str]]):
+    """Puts a table between the two marks of its name in README.md, and prints it."""
+    cells = [header.split("|"), ["---"] * len(header.split("|")), *rows]
+    table = "\n".join("| " + " | ".join(cell.strip() for cell in row) + " |" for row in cells)
+    device = torch.cuda.get_device_name() if GPU else f"{os.cpu_count()} CPU cores"
+    threads = os.environ.get("OMP_NUM_THREADS", "all")
+    note = f"{device}, {platform.machine()}; {threads} threads; torch {torch.__version__}"
+    readme = ROOT / "benchmarks/README.md"
+    before, _, rest = readme.read_text().partition(f"<!-- {name} -->")
+    readme.write_text(f"{before}<!-- {name} -->\n{table}\n\n{note}\n<!-- end -->{rest.partition('<!-- end -->')[2]}")
+    print(table, note, sep="\n\n", flush=True)
+
+
+def run_grpo(name: str, model: Path | str, problems: Path | str, steps: int, *flags: str) -> list[dict]:
+    """Metrics of a run of grpo.py with a learning rate that changes nothing, without its two first steps. A complete
+    run is not repeated, so that an interrupted `growth` goes on where it was; delete runs/speed to measure anew."""
+    command = [sys.executable, ROOT / "grpo.py", "--model", model, "--dataset", problems, "--steps", steps + 2,
+               "--lr=1e-9", "--max-prompt-tokens=128", "--eval-problems=8", "--eval-samples=1", "--eval-every=1000",
+               "--save-every=1000", "--resume", "--name", name, *flags]
+    WORK.mkdir(parents=True, exist_ok=True)
+    metrics = WORK / "runs" / name / "metrics.jsonl"
+    if not metrics.exists() or len(metrics.read_text().splitlines()) < steps + 3:
+        with open(WORK / "log.txt", "a") as log:
+            subprocess.run([str(part) for part in command], cwd=WORK, check=True, stdout=log, stderr=log)
+    rows = [json.loads(line) for line in open(metrics)]
+    return [row | {"seconds": sum(row[f"perf/{part}_s"] for part in ("sample", "train", "sync"))} for row in rows[3:]]
+
+
+def model_folder(shape: str, ends=False) -> Path:
+    folder = WORK / f"model-{time.time_ns()}"
+    gpu_check.make_model(folder, *MODELS[shape], ends=ends)
+    return folder
+
+
+# ---------------------------------------------------------------------------------------------------------------- sides
+def trl(args: Args):
+    """End to end, alternating processes. Lengths are equal in distribution: both sample from the same model."""
+    setups = {"the toy, 46 tokens each": (ROOT / "toy/model", 64, "math")}
+    for shape in list(MODELS)[: 1 + GPU]:
+        setups[f"{shape}, random weights, uneven lengths"] = model_folder(shape, ends=True), 256, COIN
+    if GPU:
+        setups["0.5B, random weights, 256 tokens each"] = model_folder("0.5B"), 256, COIN
+    rows, problems = [], ROOT / "toy/train.jsonl"
+    for setup, (model, tokens, verifier) in setups.items():
+        ours, theirs, lengths = [], [], []
+        for _ in range(2):
+            ours += run_grpo(f"trl-{time.time_ns()}", model, problems, args.rounds, "--problems=24",
+                             f"--max-response-tokens={tokens}", f"--verifier={verifier}")
+            out = WORK / "trl.json"
+            command = [args.trl_python, ROOT / "benchmarks/trl_grpo.py", model, problems, args.rounds + 2, tokens, out]
+            with open(WORK / "log.txt", "a") as log:
+                subprocess.run([str(part) for part in command], cwd=WORK, check=True, stdout=log, stderr=log)
+            trl = json.loads(out.read_text())
+            theirs, lengths = theirs + trl["seconds"][2:], lengths + trl["lengths"][2:]
+        seconds = [row["seconds"] for row in ours]
+        share = lambda part: f"{sum(row[f'perf/{part}_s'] for row in ours) / sum(seconds):.1%}"
+        rows.append([setup, spread(seconds), spread(theirs), f"{192 / np.median(seconds):.0f}",
+                     f"{192 / np.median(theirs):.0f}", f"**{np.median(theirs) / np.median(seconds):.2f}**",
+                     f"{np.mean([row['response/length'] for row in ours]):.0f} / {np.mean(lengths):.0f}",
+                     f"{share('sample')}, {share('train')}, {share('sync')}"])
+    write("trl", "setup | grpo.py, s per step | TRL, s per step | grpo.py, samples/s | TRL, samples/s | ratio | "
+          "mean tokens, grpo.py / TRL | grpo.py: sampling, training, sync", rows)
+
+
+def sample(args: Args):
+    """LLM.generate alone, and grpo.sample: the same call, then text, verdicts and Rollouts."""
+    from transformers import AutoTokenizer
+    from vllm import SamplingParams
+
+    settings = grpo.Args("toy/model", "toy/train.jsonl", max_prompt_tokens=128, max_response_tokens=64)
+    problems = grpo.load_problems(settings.dataset, AutoTokenizer.from_pretrained(settings.model), settings)
+    engine = grpo.start_engine(settings)
+    common = dict(n=8, temperature=1.0, max_tokens=64)
+    sides = {
+        "LLM.generate, logprobs=0, as it comes (makes text token by token)": SamplingParams(**common, logprobs=0),
+        "LLM.generate, logprobs=0, detokenize=False": SamplingParams(**common, logprobs=0, detokenize=False),
+        "grpo.sample": None,
+    }
+    seconds, verify, verifying = {side: [] for side in sides}, grpo.verifiers.verify, []
+
+    def timed(jobs):
+        start = time.perf_counter()
+        verdicts = verify(jobs)
+        verifying.append(time.perf_counter() - start)
+        return verdicts
+
+    grpo.verifiers.verify = timed
+    for k in range(3 * args.rounds + 2):
+        batch = problems[24 * k : 24 * k + 24]
+        prompts = [{"prompt_token_ids": p.prompt_ids} for p in batch]
+        for side, params in list(sides.items())[:: 1 if k % 2 else -1]:
+            torch.manual_seed(k)
+            start = time.perf_counter()
+            if params:
+                engine.generate(prompts, params, use_tqdm=False)
+            else:
+                grpo.sample(engine, batch, 8, settings)
+            seconds[side].append(time.perf_counter() - start)
+    ours = np.median(seconds["grpo.sample"][2:])
+    rows = [[side, spread(v[2:]), f"{ours / np.median(v[2:]):.3f}"] for side, v in seconds.items()]
+    rows.append(["verification, within grpo.sample", spread(verifying[2:]), ""])
+    write("sample", "24 × 8 responses of 46 tokens | s | grpo.sample is … times this", rows)
+
+
+def train(args: Args):
+    """grpo.update, and forward and backward passes, clipping and AdamW over as many tokens in rows of equal length."""
+    rows = []
+    for shape in MODELS:
+        settings = grpo.Args(str(model_folder(shape)), "", max_response_tokens=256, max_logprob_gap=np.inf)
+        policy, rng = grpo.Policy(settings).to(grpo.DEVICE), np.random.default_rng(0)
+        optimizer = torch.optim.AdamW(policy.parameters(), lr=1e-9)
+        ids = lambda n: rng.integers(3, MODELS[shape][-1], int(n)).tolist()
+
+        def rollout(problem):
+            response = ids(np.clip(rng.lognormal(4, 0.6), 1, 256))
+            old = [-np.log(MODELS[shape][-1])] * len(response)
+            return grpo.Rollout(problem, response, old, "", False, "right", 1.0, rng.normal())
+
+        problems = [grpo.Problem(i, "", ids(rng.integers(10, 60)), "", "math", "") for i in range(24)]
+        groups = [[rollout(problem) for _ in range(8)] for problem in problems]
+        tokens = sum(r.total_tokens for group in groups for r in group)
+        padded = sum(len(batch) * max(r.total_tokens for r in batch) for k in range(2) for batch in
+                     grpo.microbatches([r for group in groups[k::2] for r in group], settings.microbatch_tokens))
+        packed = torch.tensor([ids(tokens // 192) for _ in range(192)], device=grpo.DEVICE)
+
+        def bare():
+            for half in packed.split(96):
+                optimizer.zero_grad()
+                for batch in half.split(settings.microbatch_tokens // packed.shape[1]):
+                    with torch.autocast(grpo.DEVICE, torch.bfloat16, enabled=GPU, cache_enabled=False):
+                        policy.lm(input_ids=batch, labels=batch, use_cache=False).loss.backward()
+                torch.nn.utils.clip_grad_norm_(policy.parameters(), 1.0)
+                optimizer.step()
+
+        seconds = {bare: [], grpo.update: []}
+        for _ in range(args.rounds + 2):
+            for side, values in seconds.items():
+                start = time.perf_counter()
+                side(*[policy, None, optimizer, groups, settings] if side is grpo.update else [])
+                torch.cuda.synchronize() if GPU else None
+                values.append(time.perf_counter() - start)
+        packed_s, ours_s = (values[2:] for values in seconds.values())
+        parameters = sum(p.numel() for p in policy.parameters())
+        peak = PEAK_FLOPS.get(torch.cuda.get_device_name()) if GPU else None
+        used = f"{6 * parameters * tokens / np.median(ours_s) / peak:.1%}" if peak else "–"
+        rows.append([shape, spread(packed_s), spread(ours_s), f"**{np.median(ours_s) / np.median(packed_s):.2f}**",
+                     f"{padded / tokens - 1:.1%}", used])
+    write("train", f"{tokens:,} tokens, 2 optimizer steps | packed, s | grpo.update, s | ratio | padding | FLOPs used",
+          rows)
+
+
+def memory(args: Args):
+    """Each side in a process of its own, by turns: the peak over what the model alone needs."""
+    gpu_check.make_model(WORK / "model-memory", 64, 64, 1, 1, 1, 151_936)
+    peaks = {"all": [], "grpo": []}
+    for _ in range(5):
+        for side, values in peaks.items():
+            child = subprocess.run([sys.executable, __file__, f"memory-{side}"], stdout=subprocess.PIPE, check=True)
+            values.append(float(child.stdout.split()[-1]))
+    whole, ours = (np.median(values) for values in peaks.values())
+    write("memory", "4,096 tokens × 151,936 | all logits at once, GiB | Policy.forward, GiB | ratio",
+          [["forward and backward pass", spread(peaks["all"]), spread(peaks["grpo"]), f"**{ours / whole:.2f}**"]])
+
+
+def memory_of(side: str):
+    policy = grpo.Policy(grpo.Args(str(WORK / "model-memory"), "")).to(grpo.DEVICE)
+    peak = torch.cuda.max_memory_allocated if GPU else lambda: 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    ids = torch.randint(0, 151_936, (8, 513), device=grpo.DEVICE)
+
+    def step(ids):
+        if side == "grpo":
+            logprobs, _ = policy(ids, torch.ones_like(ids[:, 1:], dtype=torch.bool))
+        else:
+            logits = policy.lm(input_ids=ids, use_cache=False).logits[:, :-1].float()
+            logprobs = logits.log_softmax(-1).gather(-1, ids[:, 1:, None])
+        logprobs.mean().backward()
+
+    step(ids[:1, :9])
+    before = peak()
+    step(ids)
+    print((peak() - before) / 2**30)
+
+
+def growth(args: Args):
+    """One size at a time around 24 problems × 8 responses × 64 tokens, every response of the full length."""
+    tokens, groups, hidden = (64, 128, 256), (8, 16, 32), (128, 256, 512)
+    sizes = [("response tokens", n, (n, 8, 128)) for n in tokens] + [("group size", n, (64, n, 128)) for n in groups]
+    sizes += [("parameters", n, (64, 8, n)) for n in hidden]
+    measured, rows = {}, []
+    problems = WORK / "train.jsonl"
+    WORK.mkdir(parents=True, exist_ok=True)
+    toy.write_problems(WORK, toy.secrets()[0])
+    for what, n, (length, group, width) in sizes:
+        model = WORK / f"model-{width}"
+        parameters = gpu_check.make_model(model, width, 2 * width, 2, width // 64, 1, 256)
+        n = parameters if what == "parameters" else n
+        steps = run_grpo(
+            f"growth-{width}-{group}-{length}", model, problems, args.rounds, "--problems=24",
+            f"--group-size={group}", f"--max-response-tokens={length}", f"--verifier={COIN}")
+        seconds = [[step[f"perf/{part}_s"] for step in steps] for part in ("sample", "train")]
+        measured.setdefault(what, []).append((n, *seconds))
+    for what, points in measured.items():
+        for (n, *sides), earlier in zip(points, [None, *points]):
+            def local(i):
+                if not earlier:
+                    return ""
+                ratio = np.median(sides[i]) / np.median(earlier[i + 1])
+                return f"{np.log(ratio) / np.log(n / earlier[0]):.2f}"
+
+            rows.append([what, f"{n:,}", spread(sides[0]), local(0), spread(sides[1]), local(1)])
+        x = np.log([n for n, *_ in points])
+        fits = [np.polyfit(x, np.log([np.median(point[i]) for point in points]), 1)[0] for i in (1, 2)]
+        rows.append([what, "fit to all", "", f"**{fits[0]:.2f}**", "", f"**{fits[1]:.2f}**"])
+    write("growth", "what | size | sampling, s | exponent since the row above | training, s | exponent", rows)
+
+
+if __name__ == "__main__":
+    if sys.argv[1:] and sys.argv[1].startswith("memory-"):
+        memory_of(sys.argv[1].removeprefix("memory-"))
+    else:
+        args = tyro.cli(Args)
+        sides = {"trl": trl, "sample": sample, "train": train, "memory": memory, "growth": growth}
+        if args.what not in sides:
+            sys.exit(f"{args.what} is none of {', '.join(sides)}")
+        if args.what == "trl" and not args.trl_python:
+            sys.exit("trl needs --trl-python: the Python of an environment with TRL")
+        sides[args.what](args)
