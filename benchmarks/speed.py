@@ -57,13 +57,13 @@ def spread(values) -> str:
     return f"{np.median(values):.3g} ({min(values):.3g}–{max(values):.3g})"
 
 
-def write(name: str, header: str, rows: list[list[str]]):
-    """Puts a table between the two marks of its name in README.md, and prints it."""
+def write(name: str, header: str, rows: list[list[str]], beside: str = ""):
+    """Puts a table between the two marks of its name in README.md, and prints it. `beside` is what it compares with."""
     cells = [header.split("|"), ["---"] * len(header.split("|")), *rows]
     table = "\n".join("| " + " | ".join(cell.strip() for cell in row) + " |" for row in cells)
     device = torch.cuda.get_device_name() if GPU else f"{os.cpu_count()} CPU cores"
     threads = os.environ.get("OMP_NUM_THREADS", "all")
-    note = f"{device}, {platform.machine()}; {threads} threads; torch {torch.__version__}"
+    note = f"{device}, {platform.machine()}; threads: {threads}; torch {torch.__version__}{beside}"
     readme = ROOT / "benchmarks/README.md"
     before, _, rest = readme.read_text().partition(f"<!-- {name} -->")
     readme.write_text(f"{before}<!-- {name} -->\n{table}\n\n{note}\n<!-- end -->{rest.partition('<!-- end -->')[2]}")
@@ -109,8 +109,8 @@ def trl(args: Args):
             command = [args.trl_python, ROOT / "benchmarks/trl_grpo.py", model, problems, args.rounds + 2, tokens, out]
             with open(WORK / "log.txt", "a") as log:
                 subprocess.run([str(part) for part in command], cwd=WORK, check=True, stdout=log, stderr=log)
-            trl = json.loads(out.read_text())
-            theirs, lengths = theirs + trl["seconds"][2:], lengths + trl["lengths"][2:]
+            other = json.loads(out.read_text())
+            theirs, lengths = theirs + other["seconds"][2:], lengths + other["lengths"][2:]
         seconds = [row["seconds"] for row in ours]
         share = lambda part: f"{sum(row[f'perf/{part}_s'] for row in ours) / sum(seconds):.1%}"
         rows.append([setup, spread(seconds), spread(theirs), f"{192 / np.median(seconds):.0f}",
@@ -118,7 +118,7 @@ def trl(args: Args):
                      f"{np.mean([row['response/length'] for row in ours]):.0f} / {np.mean(lengths):.0f}",
                      f"{share('sample')}, {share('train')}, {share('sync')}"])
     write("trl", "setup | grpo.py, s per step | TRL, s per step | grpo.py, samples/s | TRL, samples/s | ratio | "
-          "mean tokens, grpo.py / TRL | grpo.py: sampling, training, sync", rows)
+          "mean tokens, grpo.py / TRL | grpo.py: sampling, training, sync", rows, f"; {other['versions']}")
 
 
 def sample(args: Args):

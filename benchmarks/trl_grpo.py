@@ -2,7 +2,8 @@
 
     PYTHON benchmarks/trl_grpo.py MODEL PROBLEMS STEPS RESPONSE_TOKENS FILE
 
-24 problems x 8 responses a step, two optimizer steps, as grpo.py in speed.py. Writes seconds per step and mean lengths.
+24 problems x 8 responses a step, two optimizer steps, as grpo.py in speed.py. Writes seconds per step, mean lengths and
+versions.
 """
 
 import json
@@ -10,6 +11,8 @@ import sys
 import time
 
 import torch
+import transformers
+import trl
 from datasets import load_dataset
 from transformers import TrainerCallback
 from trl import GRPOConfig, GRPOTrainer
@@ -43,4 +46,5 @@ dataset = load_dataset("json", data_files=problems, split="train").remove_column
 GRPOTrainer(model, reward, config, dataset, callbacks=[Clock()]).train()
 seconds = [later - earlier for earlier, later in zip(stamps[::2], stamps[2::2])]
 with open(out, "w") as file:
-    json.dump({"seconds": seconds, "lengths": lengths}, file)
+    versions = f"TRL {trl.__version__}, transformers {transformers.__version__}"
+    json.dump({"seconds": seconds, "lengths": lengths, "versions": versions}, file)
