@@ -84,9 +84,9 @@ def claims() -> list[list[str]]:
     ]:
         if last.keys() >= {name, other}:
             yes, no = last[name], last[other]
-            row(f"{what} helps", source, f"`results/toy.py run \"{other}\"`" if name == "Guide-GRPO" else TOY,
-                f"hard letters at the last step {spread(yes)} with, {spread(no)} without",
-                verdict(min(yes) > max(no), "does not: it hurts" if max(yes) < min(no) else "not clearly: seeds overlap"))
+            otherwise = "it hurts" if max(yes) < min(no) else "not clearly: seeds overlap"
+            row(f"{what} helps", source, TOY, f"hard letters at the last step {spread(yes)} with, {spread(no)} without",
+                verdict(min(yes) > max(no), otherwise))
 
     for ours, full in (("GRPO-N", "GRPO slow"), ("GSPO-N", "GSPO")):
         during = {name: [np.mean([r["sampler/entropy"] for r in rows if 20 <= r["step"] <= 100]) for rows in load(name)]
