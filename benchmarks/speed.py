@@ -1,12 +1,12 @@
 """Is the readable one slow? Each command measures both sides in one run, by turns, and writes its table into README.md.
 
-    python benchmarks/speed.py trl --trl-python TRL/bin/python    # a step of grpo.py and of TRL's GRPOTrainer
+    python benchmarks/speed.py trl --trl-python runs/TRL/bin/python   # a step of grpo.py and of TRL's GRPOTrainer
     python benchmarks/speed.py sample     # sampling, beside LLM.generate with the same requests
     python benchmarks/speed.py train      # an update, beside forward and backward passes over the same tokens, packed
     python benchmarks/speed.py memory     # log-probs over a vocabulary of 151,936, beside all logits at once
     python benchmarks/speed.py growth     # seconds against length, group size and model size, with exponents
 
-For `trl`: python -m venv TRL; TRL/bin/pip install torch trl, and on a GPU vllm. Values are medians (lowest–highest).
+For `trl`: python -m venv runs/TRL; runs/TRL/bin/pip install torch trl, and on a GPU vllm. Values are medians (lowest–highest).
 Nothing else should run on the machine.
 """
 

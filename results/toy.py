@@ -1,7 +1,7 @@
 """Every algorithm on the toy, over seeds: runs, evaluations, table and figure.
 
-    python results/toy.py run [NAME ...]     # what is missing, two runs at a time, about five minutes each
-    python results/toy.py table              # writes results/toy.md and results/toy.png from what has been run
+    python results/toy.py run [NAME ...]     # what is missing of RUNS and ABLATIONS, two at a time, five minutes each
+    python results/toy.py table              # writes results/toy.md, results/toy.png and README's table
 
 results/toy/NAME-SEED.jsonl is a run's metrics.jsonl, results/toy/NAME-SEED.json the evaluation of its last checkpoint.
 """
@@ -117,10 +117,13 @@ def table():
     }
     counts = {part: lambda m, part=part: m["changed"][part]["count"]
               for part in ("self-distillation", "capability gain", "forgotten")}
-    rows = [["before training", "–", "", *(f"{column(before()):.2f}" for column in columns.values()), "", "", ""]]
+    rows = [["before training", "–", "", *(spread([column(before())], 3 if what == "entropy" else 2)
+                                            for what, column in columns.items()), "", "", ""]]
     for name, command in RUNS.items():
-        models = evaluations(name)
-        cells = [spread([column(model) for model in models]) for column in columns.values()]
+        if not (models := evaluations(name)):
+            continue
+        cells = [spread([column(model) for model in models], 3 if what == "entropy" else 2)
+                 for what, column in columns.items()]
         cells += [spread([count(model) for model in models], 0) for count in counts.values()]
         rows.append([name, f"`{command}`", str(len(models)), *cells])
     ablations = []
@@ -133,6 +136,7 @@ def table():
         half = [steps[0] if steps else "–" for steps in learnt]
         largest = max(row.get("guide/ratio_max", 0) for rows in seeds for row in rows)
         ablations.append([name, f"`{command}`", *scores, each, ", ".join(half), f"{largest:.0f}"])
+    brief(columns, rows)
     text = [
         "# The toy, 160 steps of 24 problems × 8 responses",
         f"`python results/toy.py run` trains and evaluates what is missing, `table` redraws. {platform.machine()}, "
@@ -151,10 +155,25 @@ def table():
     draw()
 
 
+def brief(columns: list[str], rows: list[list[str]]):
+    """The table of README.md between its marks: a few columns of toy.md, each run named with its learning rate."""
+    short, cells = ["easy", "medium", "hard", "all, pass@64", "entropy"], []
+    for name, command, _, *values in rows:
+        rate = command.partition("--lr ")[2].split("`")[0].split(" ")[0]
+        values = dict(zip(columns, values))
+        cells.append([f"{name.removesuffix(' slow')}, {rate}" if rate else name, *(values[what] for what in short)])
+    readme = ROOT / "README.md"
+    above, _, rest = readme.read_text().partition("<!-- toy -->")
+    table = markdown(["", *short], cells)
+    readme.write_text(f"{above}<!-- toy -->\n{table}\n<!-- end -->{rest.partition('<!-- end -->')[2]}")
+
+
 def draw():
     """Held-out pass@1 by level, entropy, pass@k after training, and how far sampler and trainer are apart."""
     figure, axes = plt.subplots(2, 3, figsize=(13, 7.4), layout="constrained")
     for color, name in enumerate(RUNS):
+        if not evaluations(name):
+            continue  # not run yet
         seeds, look = load(name), dict(color=f"C{color}", ls="--" if color > 2 else "-")
 
         def curve(axis, column):
