@@ -6,8 +6,8 @@
     python benchmarks/speed.py memory     # log-probs over a vocabulary of 151,936, beside all logits at once
     python benchmarks/speed.py growth     # seconds against length, group size and model size, with exponents
 
-For `trl`: python -m venv runs/TRL; runs/TRL/bin/pip install torch trl, and on a GPU vllm. Values are medians (lowest–highest).
-Nothing else should run on the machine.
+For `trl`: python -m venv runs/TRL; runs/TRL/bin/pip install torch trl, and on a GPU vllm. Values are medians
+(lowest–highest). Nothing else should run on the machine.
 """
 
 import json
