@@ -17,17 +17,20 @@ test: setup
 
 setup: .venv/ready
 
+.venv/ready: $(if $(GPU),requirements.txt,requirements-cpu.txt)
+	@$(PYTHON) -c 'import sys; (3, 11) <= sys.version_info < (3, 14) or sys.exit("Python 3.11 to 3.13 is needed, and \
+	this is " + sys.version.split()[0] + ": make setup PYTHON=python3.12")'
+	$(PYTHON) -m venv .venv
 ifeq ($(GPU),yes)
-.venv/ready: requirements.txt
-	$(PYTHON) -m venv .venv
 	$(BIN)/pip install -r requirements.txt
-	touch $@
+	@$(BIN)/python -c 'import sys, torch; torch.cuda.is_available() or sys.exit("nvidia-smi works, but torch finds no \
+	GPU: this torch is built for CUDA 13, which wants a driver of version 580 or newer"); \
+	torch.cuda.get_device_capability() >= (8, 0) or sys.exit("this GPU is older than compute capability 8.0 (A100, \
+	RTX 30): it has no bfloat16 for the policy and the sampler")'
 else
-.venv/ready: requirements-cpu.txt
-	$(PYTHON) -m venv .venv
-	$(BIN)/pip install torch==2.13.0+cpu || { echo "pip finds no CPU build of torch: set PIP_EXTRA_INDEX_URL to PyTorch's index \
-		of CPU wheels (pytorch.org, Get Started, Compute Platform: CPU) and run make again"; exit 1; }
+	$(BIN)/pip install torch==2.13.0+cpu || \
+		$(BIN)/pip install torch==2.13.0+cpu --index-url https://download.pytorch.org/whl/cpu
 	$(BIN)/pip install -r requirements-cpu.txt
 	$(BIN)/pip uninstall -y torchvision torchaudio torchcodec
-	touch $@
 endif
+	touch $@
