@@ -14,16 +14,13 @@ What to know before reading on:
  3. β is 0 by default, and then no reference model is loaded. ε_high may differ from ε_low (DAPO's clip-higher).
  4. A group all right or all wrong has A = 0. With β = 0 it costs no backward pass, but the mean still counts it.
 
-With the toy (see toy.py), on a CPU, a few minutes:
+On a CPU with the toy (see toy.py), a few minutes, and on a GPU:
 
     python grpo.py --model toy/model --dataset toy/train.jsonl --eval-dataset toy/test.jsonl \
         --max-prompt-tokens 128 --max-response-tokens 64 --problems 24 --steps 160 --lr 2e-4
 
-On a GPU:
-
-    python grpo.py --model Qwen/Qwen2.5-1.5B-Instruct \
-        --dataset openai/gsm8k:main --eval-dataset openai/gsm8k:main:test --max-response-tokens 1024 \
-        --gradient-checkpointing
+    python grpo.py --model Qwen/Qwen2.5-1.5B-Instruct --dataset openai/gsm8k:main \
+        --eval-dataset openai/gsm8k:main:test --max-response-tokens 1024 --gradient-checkpointing
 """
 
 import json
@@ -32,9 +29,10 @@ import shutil
 import signal
 import sys
 import time
-from collections import defaultdict
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from datetime import timedelta
+from operator import attrgetter
 from pathlib import Path
 from typing import Literal
 
@@ -45,23 +43,26 @@ import tyro
 import wandb
 from torch import Tensor, nn
 from torch import distributed as dist
-from torch.distributed.elastic.multiprocessing.errors import record
+from torch.distributed.checkpoint import state_dict as dcp
 from torch.distributed.fsdp import fully_shard
-from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.utils.checkpoint import checkpoint
 from tqdm import tqdm
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
-from transformers.utils import logging
 
 import verifiers
 
-DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+GPU = torch.cuda.is_available()
+DEVICE = "cuda" if GPU else "cpu"
 RANK, WORLD = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))  # set by torchrun
 os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")  # engine in this process: one seed, direct weight sync
 os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
 os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "1")  # GiB
 os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", "nobind")
-logging.disable_progress_bar()  # of loading and saving models: the bar is the training's
+
+WHOLE = dcp.StateDictOptions(full_state_dict=True, cpu_offload=True)  # tensors unsharded, on rank 0; all ranks call
+MAY_BE_ZERO = ("seed", "steps", "clip_low", "clip_high", "kl_coef")  # flags
+LOGS = ("metrics.jsonl", "rollouts.jsonl")
+SIGNALS = []  # SIGTERM or Ctrl-C, once received
 
 
 # ------------------------------------------------------------------------------------------------------------ arguments
@@ -69,94 +70,70 @@ logging.disable_progress_bar()  # of loading and saving models: the bar is the t
 class Args:
     """Reinforcement learning with verifiable rewards in one file: vLLM samples, a Hugging Face model learns."""
 
-    model: str
-    """Hugging Face name or local folder of the model to train."""
-    dataset: str
-    """Problems to train on: a .jsonl, .json or .parquet file, or NAME[:CONFIG[:SPLIT]] on the hub; see README."""
-    eval_dataset: str = ""
-    """Held-out problems in the same forms. Empty: hold out --eval-problems of the training problems."""
-    verifier: str = "math"
-    """Who checks the answers: math, choice, code, or your own FILE.py:FUNCTION. A column verifier has precedence."""
-    skip_bad_rows: bool = False
-    """Leave out rows whose answer is missing or cannot be read, instead of stopping."""
-    instruction: str = "Think step by step, and put your final answer in \\boxed{}."
-    """Follows problems that are plain text, after an empty line. Chat lists are used as they are."""
-    max_prompt_tokens: int = 1024
-    """Problems with longer prompts are left out and counted."""
-    max_response_tokens: int = 2048
-    """Longer responses are cut and count as truncated."""
-    name: str = ""
-    """The run's folder is runs/NAME. Empty: script and time."""
-    resume: bool = False
-    """Continue runs/NAME from its newest checkpoint. Without one, start it."""
-    seed: int = 0
-    """Decides the order of problems, the samples and the mini-batches."""
+    model: str  # Hugging Face name or local folder of the model to train
+    dataset: str  # Problems: a .jsonl, .json, .csv or .parquet file, a folder, or NAME[:CONFIG[:SPLIT]] on the hub
+    eval_dataset: str = ""  # Held-out problems in the same forms. Empty: hold out --eval-problems of the others
+    verifier: str = "math"  # Who checks: math, choice, code or your FILE.py:FUNCTION, where no column verifier says
+    skip_bad_rows: bool = False  # Leave out rows without a usable problem or answer, instead of stopping
+    instruction: str = "Think step by step, and put your final answer in \\boxed{}."  # Follows a problem that is text
+    max_prompt_tokens: int = 1024  # Problems with longer prompts are left out and counted
+    max_response_tokens: int = 2048  # Longer responses are cut and count as truncated
+    name: str = ""  # The run's folder is runs/NAME. Empty: script and time
+    resume: bool = False  # Continue runs/NAME from its newest checkpoint. Without one, start it
+    seed: int = 0  # Decides the order of problems, the samples and the mini-batches
 
-    steps: int = 200
-    """Rollout batches to sample and train on."""
-    problems: int = 128
-    """Problems per step."""
-    group_size: int = 8
-    """G: responses per problem."""
-    minibatches: int = 2
-    """Optimizer steps per rollout batch. Only the first is on-policy."""
-    lr: float = 1e-6
-    """Learning rate of AdamW, constant."""
-    max_grad_norm: float = 1.0
-    """Gradients of a larger norm are scaled down to it."""
-    clip_low: float = 0.2
-    """ε_low: with A < 0, a token whose ratio is below 1 − ε_low is not pushed further down."""
-    clip_high: float = 0.2
-    """ε_high: with A > 0, a token whose ratio is above 1 + ε_high is not pulled further up."""
-    loss_norm: Literal["sequence", "token", "constant"] = "sequence"
-    """What divides a token's loss: its response's length (GRPO), the mean length (DAPO), or the limit (Dr. GRPO)."""
-    kl_coef: float = 0.0
-    """β, the weight of the KL to the starting model. Above 0, a frozen copy of that model is kept in memory."""
-    temperature: float = 1.0
-    """Of sampling, in training and evaluation. The trainer divides its logits by it too."""
+    steps: int = 200  # Rollout batches to sample and train on
+    problems: int = 128  # Problems per step
+    group_size: int = 8  # G: responses per problem
+    minibatches: int = 2  # Optimizer steps per rollout batch. Only the first is on-policy
+    lr: float = 1e-6  # Learning rate of AdamW, constant
+    max_grad_norm: float = 1.0  # Gradients of a larger norm are scaled down to it
+    clip_low: float = 0.2  # ε_low: with A < 0, a token whose ratio is below 1 − ε_low is not pushed further down
+    clip_high: float = 0.2  # ε_high: with A > 0, a token whose ratio is above 1 + ε_high is not pulled further up
+    loss_norm: Literal["sequence", "token", "constant"] = "sequence"  # Divisor of a loss: |y|, the mean |y|, the limit
+    kl_coef: float = 0.0  # β, the weight of the KL to the starting model, a frozen copy of which is then kept
+    temperature: float = 1.0  # Of sampling, in training and evaluation. The trainer divides its logits by it too
 
-    eval_every: int = 20
-    """Steps between evaluations. There is always one before the first step and one after the last."""
-    eval_problems: int = 500
-    """Evaluate on at most this many problems."""
-    eval_samples: int = 4
-    """Responses per problem in an evaluation: the k of pass@k, and what pass@1 averages over."""
-    wandb: bool = False
-    """Log to Weights & Biases as well, project minrlvr."""
-    save_every: int = 20
-    """Steps between checkpoints. There is always one after the last step, and where SIGTERM or Ctrl-C stops the run."""
-    keep: int = 2
-    """How many checkpoints to keep, the newest ones."""
+    eval_every: int = 20  # Steps between evaluations. There is always one before the first step and after the last
+    eval_problems: int = 500  # Evaluate on at most this many problems
+    eval_samples: int = 4  # Responses per problem in an evaluation: the k of pass@k, and what pass@1 averages over
+    wandb: bool = False  # Log to Weights & Biases as well, project minrlvr
+    save_every: int = 20  # Steps between checkpoints. There is always one at the end, and where a signal stops the run
+    keep: int = 2  # How many checkpoints to keep, the newest ones
 
-    vllm_tp: int = 1
-    """With torchrun, how many ranks share one vLLM engine."""
-    vllm_memory: float = 0.45
-    """Share of the GPU's memory for vLLM. On a CPU VLLM_CPU_KVCACHE_SPACE decides, in GiB."""
-    microbatch_tokens: int = 8192
-    """Padded tokens per forward and backward pass. Lower it when training runs out of memory."""
-    gradient_checkpointing: bool = False
-    """Recompute activations in the backward pass: slower, far less memory."""
-    max_logprob_gap: float = 0.05
-    """Stop when sampler and trainer, on the same weights, differ by more nats per token than this on average."""
+    vllm_tp: int = 1  # With torchrun, how many ranks share one vLLM engine
+    vllm_memory: float = 0.45  # Share of the GPU's memory for vLLM. On a CPU VLLM_CPU_KVCACHE_SPACE decides, in GiB
+    microbatch_tokens: int = 8192  # Padded tokens per forward and backward pass. Lower it if training lacks memory
+    gradient_checkpointing: bool = False  # Recompute activations in the backward pass: slower, far less memory
+    max_logprob_gap: float = 0.05  # Stop when sampler and trainer differ by more nats per token on the same weights
 
     def __post_init__(self):
-        may_be_zero = ("seed", "steps", "clip_low", "clip_high", "kl_coef")
         for name, value in vars(self).items():
-            least = "at least" if name in may_be_zero else "above"
-            if type(value) in (int, float) and not (value > 0 or value == 0 and name in may_be_zero):
-                sys.exit(f"--{name.replace('_', '-')} must be {least} 0, but is {value}")
-        if self.group_size == 1:
-            sys.exit("--group-size 1 makes every advantage zero: use at least 2")
-        if self.minibatches > self.problems:
-            sys.exit(f"--minibatches {self.minibatches} are more than --problems {self.problems}: lower the former")
-        if self.resume and not self.name:
-            sys.exit("--resume needs the --name of the run to continue")
-        if WORLD % self.vllm_tp:
-            sys.exit(f"--vllm-tp {self.vllm_tp} does not divide the {WORLD} ranks: choose torchrun --nproc-per-node")
-        try:
+            if type(value) in (int, float):
+                in_range = 0 < value < np.inf or value == 0 and name in MAY_BE_ZERO
+                least = "at least" if name in MAY_BE_ZERO else "above"
+                require(in_range, f"--{name.replace('_', '-')} must be {least} 0, but is {value}")
+        require(self.group_size > 1, "--group-size 1 makes every advantage zero: use at least 2")
+        require(self.minibatches <= self.problems, "--minibatches are more than --problems: lower the former")
+        require(self.name or not self.resume, "--resume needs the --name of the run to continue")
+        require("/" not in self.name, "--name is the name of a folder in runs/, and holds no /")
+        require(WORLD % self.vllm_tp == 0, f"--vllm-tp {self.vllm_tp} does not divide the {WORLD} ranks of torchrun")
+        with user_error("--verifier"):
             verifiers.load(self.verifier)
-        except ValueError as e:
-            sys.exit(f"--verifier: {e}")
+
+
+def require(condition, sentence: str):
+    if not condition:
+        sys.exit(sentence)
+
+
+@contextmanager
+def user_error(sentence: str):
+    """Ends the program with a sentence and the cause on one line, instead of a traceback."""
+    try:
+        yield
+    except Exception as e:
+        sys.exit(f"{sentence}: {' '.join(str(e).split())[:300] or type(e).__name__}")
 
 
 # ------------------------------------------------------------------------------------------------------------- problems
@@ -172,89 +149,74 @@ class Problem:
     level: str
 
 
-def load_rows(source: str):
-    """The rows of a local file or of a dataset on the hub, columns within columns as `outer.inner`."""
-    name, config, split = (source.split(":") + ["", ""])[:3]
-    kind = {".json": "json", ".jsonl": "json", ".parquet": "parquet"}.get(Path(source).suffix)
-    try:
-        files = {"data_files": source} if kind else {"name": config or None}
-        rows = datasets.load_dataset(kind or name, **files, split=split or "train").flatten()
-    except Exception as e:
-        sys.exit(f"cannot load the dataset {source}: {type(e).__name__}: {' '.join(str(e).split())[:300]}")
-    return rows if len(rows) else sys.exit(f"the dataset {source} has no rows")
+def load_rows(source: str) -> datasets.Dataset:
+    """The rows of FILE, FOLDER or NAME[:CONFIG[:SPLIT]]. Those of .jsonl stay text, in a column `jsonl`, until they are
+    used: an integer in them may have any size and a column any type, which Arrow's may not."""
+    name, config, split = (source.split(":", 2) + ["", "train"])[:3]
+    path, options = Path(name), dict(split=split or "train")
+    with user_error(f"cannot load the dataset {source}"):
+        if ".jsonl" in path.suffixes:
+            rows = datasets.load_dataset("text", data_files=name, **options).rename_column("text", "jsonl")
+        elif path.is_file():
+            rows = datasets.load_dataset(str(path.parent), data_files=path.name, **options)
+        elif (path / "state.json").exists():  # of save_to_disk
+            rows = datasets.load_from_disk(name)
+        else:
+            rows = datasets.load_dataset(name, config or None, **options)
+    require(len(rows), f"the dataset {source} has no rows")
+    return rows
+
+
+def encode(messages: list[dict], tokenizer) -> tuple[str, list[int]]:
+    """The prompt, as the chat template writes it or else plainly, and its token ids."""
+    if tokenizer.chat_template:
+        prompt = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+    else:
+        prompt = "Question: " + "\n".join(turn["content"] for turn in messages) + "\nAnswer:"
+    return prompt, tokenizer(prompt, add_special_tokens=not tokenizer.chat_template).input_ids
 
 
 def load_problems(source: str, tokenizer, args: Args) -> list[Problem]:
-    """Problems with a readable answer and a prompt that fits; stops with a sentence when there are none."""
-    rows = load_rows(source)
-
-    def column(*names):
-        found = [name for name in names if name in rows.column_names]
-        return found[0] if found else sys.exit(f"{source} has columns {rows.column_names}, none of {', '.join(names)}")
-
-    def encode(messages):
-        if tokenizer.chat_template:
-            prompt = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
-        else:
-            prompt = "Question: " + "\n".join(m["content"] for m in messages) + "\nAnswer:"
-        return prompt, tokenizer(prompt, add_special_tokens=not tokenizer.chat_template).input_ids
-
-    problem_column = column("problem", "question", "prompt")
-    answer_column = column("answer", "solution", "reward_model.ground_truth", "test_list", "test")
-    problems, bad, too_long = [], [], 0
+    """Problems with a readable answer and a prompt that fits. Ends with a sentence if a row has none, or all."""
+    rows, problems = load_rows(source), []
     for index, row in enumerate(tqdm(rows, desc=f"reading {source}", leave=False, disable=RANK > 0)):
-        messages, answer, verifier = row[problem_column], row[answer_column], row.get("verifier") or args.verifier
         try:
-            answer = "" if answer is None else answer if isinstance(answer, str) else json.dumps(answer)
-            answer = verifiers.reference(answer, verifier)
-            if not messages:
-                raise ValueError("the problem is empty")
-        except ValueError as e:
-            bad.append(f"row {index}: {e}")
+            row = verifiers.read_row(row, args.verifier, args.instruction)
+            prompt, prompt_ids = encode(row["messages"], tokenizer)
+        except Exception as e:  # a chat template may raise anything
+            require(args.skip_bad_rows, f"cannot use row {index} of {source}: {e}. Mend it, or pass --skip-bad-rows")
             continue
-        if isinstance(messages, str):
-            messages = [{"role": "user", "content": f"{messages}\n\n{args.instruction}".strip()}]
-        prompt, prompt_ids = encode(messages)
-        if len(prompt_ids) > args.max_prompt_tokens:
-            too_long += 1
-        else:
-            level = str(row.get("level") or "")
-            problems.append(Problem(index, prompt, prompt_ids, answer, verifier, level))
-    if bad and not args.skip_bad_rows:
-        sys.exit(f"{len(bad)} of {len(rows)} rows of {source} have no usable problem or {answer_column} ({bad[0]}): "
-                 "mend them, or pass --skip-bad-rows")
-    print(f"{source}: {len(problems)} problems; {len(bad)} unusable ones and {too_long} with long prompts left out")
-    return problems or sys.exit(f"no problem is left of {source}: --max-prompt-tokens is {args.max_prompt_tokens}")
+        if len(prompt_ids) <= args.max_prompt_tokens:
+            problems.append(Problem(index, prompt, prompt_ids, row["answer"], row["verifier"], row["level"]))
+    print(f"{source}: {len(problems)} of {len(rows)} rows are problems with a prompt that fits")
+    require(problems, f"no problem is left of {source}: --max-prompt-tokens is {args.max_prompt_tokens}")
+    return problems
 
 
 # ---------------------------------------------------------------------------------------------------------------- ranks
-def join_ranks():
+def init_distributed():
     """With torchrun, one process group of all ranks. Only rank 0 prints results."""
     if WORLD > 1:
-        if DEVICE == "cuda":
+        if GPU:
             torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
-        backend = "cpu:gloo,cuda:nccl" if DEVICE == "cuda" else "gloo"
+        backend = "cpu:gloo,cuda:nccl" if GPU else "gloo"
         dist.init_process_group(backend, timeout=timedelta(hours=2))  # for which a rank waits for a slower sampler
-        sys.stdout = sys.stdout if RANK == 0 else open(os.devnull, "w")
+        if RANK > 0:
+            sys.stdout = open(os.devnull, "w")
 
 
-def everyone(x) -> list:
+def all_gather(x) -> list:
     """x of every rank, in their order. All must call; without torchrun it is [x]."""
-    if WORLD == 1:
-        return [x]
-    dist.all_gather_object(xs := [None] * WORLD, x)
+    xs = [x] * WORLD
+    if WORLD > 1:
+        dist.all_gather_object(xs, x)
     return xs
-
-
-def full(x: Tensor) -> Tensor:
-    """The whole of a tensor that FSDP keeps in pieces. All ranks must call."""
-    return x.full_tensor() if isinstance(x, DTensor) else x
 
 
 def shard(model: nn.Module) -> nn.Module:
     """With torchrun, FSDP2: every rank keeps a piece of each weight, which is whole only while its layer works."""
     if WORLD > 1:
-        for layer in model.lm.base_model.layers:
+        for layer in [m for m in model.modules() if type(m).__name__ in model.lm._no_split_modules]:
             fully_shard(layer)
         fully_shard(model, reshard_after_forward=True)
     return model.to(DEVICE)
@@ -270,8 +232,8 @@ class Rollout:
     logprobs: list[float]
     text: str
     truncated: bool
-    verdict: str
-    reward: float
+    verdict: str = "unparsed"
+    reward: float = 0.0
     advantage: float = 0.0
 
     @property
@@ -283,11 +245,10 @@ def start_engine(args: Args):
     from vllm import LLM  # takes ten seconds: --help and bad input answer before it
 
     return LLM(
-        model=args.model, dtype="bfloat16" if DEVICE == "cuda" else "float32", seed=args.seed,
-        max_model_len=args.max_prompt_tokens + args.max_response_tokens,
-        gpu_memory_utilization=args.vllm_memory, enable_sleep_mode=DEVICE == "cuda",
+        args.model, dtype="bfloat16" if GPU else "float32", seed=args.seed,
+        max_model_len=args.max_prompt_tokens + args.max_response_tokens, gpu_memory_utilization=args.vllm_memory,
         tensor_parallel_size=args.vllm_tp, distributed_executor_backend="external_launcher" if WORLD > 1 else None,
-        logprobs_mode="processed_logprobs",  # temperature included: the probabilities that it samples from
+        enable_sleep_mode=GPU, logprobs_mode="processed_logprobs",  # those at the sampling temperature
     )
 
 
@@ -296,22 +257,23 @@ def sample(engine, problems: list[Problem], n: int, args: Args) -> list[list[Rol
     answers its share of the problems, and all ranks get all answers."""
     from vllm import SamplingParams
 
-    engines, engine_rank = WORLD // args.vllm_tp, RANK // args.vllm_tp
-    problems = problems[len(problems) * engine_rank // engines : len(problems) * (engine_rank + 1) // engines]
+    share = np.array_split(problems, WORLD // args.vllm_tp)[RANK // args.vllm_tp]
     params = SamplingParams(n=n, temperature=args.temperature, max_tokens=args.max_response_tokens, logprobs=0,
                             detokenize=False)  # token by token; all at once is faster
-    prompts = [{"prompt_token_ids": p.prompt_ids} for p in problems]
-    outputs = [(p, o) for p, request in zip(problems, engine.generate(prompts, params, use_tqdm=False))
-               for o in request.outputs]
-    texts = engine.get_tokenizer().batch_decode([o.token_ids for _, o in outputs], skip_special_tokens=True)
-    verdicts = verifiers.verify([(p.verifier, text, p.answer) for (p, _), text in zip(outputs, texts)])
-    rollouts = []
-    for (problem, o), text, verdict in zip(outputs, texts, verdicts):
-        logprobs = [step[token].logprob for token, step in zip(o.token_ids, o.logprobs)]
-        truncated, reward = o.finish_reason == "length", float(verdict == "right")
-        rollouts.append(Rollout(problem, list(o.token_ids), logprobs, text, truncated, verdict, reward))
+    prompts = [{"prompt_token_ids": p.prompt_ids} for p in share]
+    rollouts, tokenizer = [], engine.get_tokenizer()
+    for problem, request in zip(share, engine.generate(prompts, params, use_tqdm=False)):
+        texts = tokenizer.batch_decode([o.token_ids for o in request.outputs], skip_special_tokens=True)
+        for o, text in zip(request.outputs, texts):
+            logprobs = [step[token].logprob for token, step in zip(o.token_ids, o.logprobs)]
+            rollouts.append(Rollout(problem, list(o.token_ids), logprobs, text, o.finish_reason == "length"))
+    complete = [r for r in rollouts if not r.truncated]  # a response that was cut has not answered
+    verdicts = verifiers.verify([(r.problem.verifier, r.text, r.problem.answer) for r in complete])
+    for r, verdict in zip(complete, verdicts):
+        r.verdict, r.reward = verdict, float(verdict == "right")
     groups = [rollouts[i : i + n] for i in range(0, len(rollouts), n)]
-    return [group for share in everyone(groups)[:: args.vllm_tp] for group in share]
+    shares = all_gather(groups)[:: args.vllm_tp]  # the ranks of one engine have the same
+    return sum(shares, [])
 
 
 # --------------------------------------------------------------------------------------------------------------- policy
@@ -332,15 +294,13 @@ class Policy(nn.Module):
         return logprobs.gather(-1, targets[:, None])[:, 0], entropy
 
     def forward(self, ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        """log π(ids[:, t+1] | ids[:, :t+1]) and the entropy of that choice, in nats, where mask[:, t]; else 0.
-
-        ids [B, L] are right-padded and need no attention mask: no token sees a later pad. The vocabulary is scored
-        for 512 tokens at a time and again in the backward pass, because [B, L, vocabulary] would fill the memory.
-        """
-        with torch.autocast(DEVICE, torch.bfloat16, enabled=DEVICE == "cuda", cache_enabled=False):
+        """log π(ids[:, t+1] | ids[:, :t+1]) and the entropy of that choice, in nats; 0 where mask[:, t] is not set.
+        ids [B, L] are padded on the right and need no attention mask: no token sees a later pad. The vocabulary is
+        scored for 512 tokens at a time and again in the backward pass: [B, L, vocabulary] would fill the memory."""
+        with torch.autocast(DEVICE, torch.bfloat16, enabled=GPU, cache_enabled=False):
             hidden = self.lm.base_model(input_ids=ids, use_cache=False).last_hidden_state[:, :-1][mask]
             chunks = zip(hidden.split(512), ids[:, 1:][mask].split(512))
-            scores = [checkpoint(self.score, h, targets, use_reentrant=False) for h, targets in chunks]
+            scores = [checkpoint(self.score, *chunk, use_reentrant=False) for chunk in chunks]
         logprobs, entropy = (torch.cat(part) for part in zip(*scores))
         zeros = torch.zeros(mask.shape, device=mask.device)
         return zeros.masked_scatter(mask, logprobs), zeros.masked_scatter(mask, entropy)
@@ -349,16 +309,14 @@ class Policy(nn.Module):
 def collate(rollouts: list[Rollout]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Token ids [B, L] and, at the position before each response token, the mask, log π_old and A, each [B, L − 1].
     The mask comes from lengths: an EOS that is also the pad stays a token to learn."""
-    longest = max(r.total_tokens for r in rollouts)
-    ids = torch.zeros(len(rollouts), longest, dtype=torch.long)
-    mask = torch.zeros(len(rollouts), longest - 1, dtype=torch.bool)
-    old_logprobs, advantage = torch.zeros(mask.shape), torch.zeros(mask.shape)
-    for i, r in enumerate(rollouts):
-        response = slice(len(r.problem.prompt_ids) - 1, r.total_tokens - 1)
-        ids[i, : r.total_tokens] = torch.tensor(r.problem.prompt_ids + r.token_ids)
-        mask[i, response], advantage[i, response] = True, r.advantage
-        old_logprobs[i, response] = torch.tensor(r.logprobs)
-    return ids.to(DEVICE), mask.to(DEVICE), old_logprobs.to(DEVICE), advantage.to(DEVICE)
+    ids, positions = [], []
+    for r in rollouts:
+        prompt = [(0, 0, 0)] * (len(r.problem.prompt_ids) - 1)
+        response = [(1, logprob, r.advantage) for logprob in r.logprobs]
+        ids.append(torch.tensor(r.problem.prompt_ids + r.token_ids))
+        positions.append(torch.tensor(prompt + response, dtype=torch.float32).reshape(-1, 3))
+    mask, old_logprobs, advantage = nn.utils.rnn.pad_sequence(positions, batch_first=True).to(DEVICE).unbind(-1)
+    return nn.utils.rnn.pad_sequence(ids, batch_first=True).to(DEVICE), mask.bool(), old_logprobs, advantage
 
 
 # ------------------------------------------------------------------------------------------------------------ objective
@@ -381,35 +339,30 @@ def policy_loss(logprobs: Tensor, old_logprobs: Tensor, advantage: Tensor, mask:
 
 
 # --------------------------------------------------------------------------------- update, sync, evaluation, checkpoint
-def microbatches(rollouts: list[Rollout], budget: int) -> list[list[Rollout]]:
-    """This rank's share of the rollouts: those of like length together, in batches of at most `budget` tokens, with
-    padding of at most a tenth of the others, or of one rollout. FSDP wants equally many batches on every rank: some may
-    get a rollout without response, so without loss."""
-    batches, batch, tokens = [], [], 0
-    for r in sorted(rollouts, key=lambda r: r.total_tokens):
-        tokens += r.total_tokens
-        if batch and (len(batch) + 1) * r.total_tokens > min(budget, 1.1 * tokens):
-            batches.append(batch)
-            batch, tokens = [], r.total_tokens
-        batch.append(r)
-    batches.append(batch)
-    batches += [[replace(rollouts[0], token_ids=[], logprobs=[])]] * (-len(batches) % WORLD)
-    return batches[RANK::WORLD]
+def microbatches(rollouts: list[Rollout], budget: int) -> list[list]:
+    """The rollouts in batches of like length, of at most `budget` padded tokens or of one rollout. Rank k takes every
+    WORLD-th from k on; FSDP wants equally many on every rank, so some may be a rollout without a response."""
+    batches, rest = [], sorted(rollouts, key=attrgetter("total_tokens"), reverse=True)
+    while rest:
+        size = max(1, budget // rest[0].total_tokens)
+        batches.append(rest[:size])
+        rest = rest[size:]
+    while len(batches) % WORLD:
+        batches.append([replace(rollouts[0], token_ids=[], logprobs=[])])
+    return batches
 
 
-def update(policy: Policy, reference: Policy | None, optimizer, groups: list[list[Rollout]], args: Args) -> dict:
+def update(policy: Policy, reference: Policy | None, optimizer, groups: list[list], args: Args) -> dict:
     """--minibatches optimizer steps. Returns metrics, those of tokens as means over all tokens with a gradient."""
-    values, losses, norms = defaultdict(list), [], []
-    gather = lambda name: torch.cat(everyone(torch.cat(values[name]).cpu()))
+    token_stats, loss_sum, norms = [], 0.0, []
     for k in range(args.minibatches):
         minibatch = [r for group in groups[k :: args.minibatches] for r in group]  # problems come in random order
-        mean_length, longest = np.mean([len(r.token_ids) for r in minibatch]), args.max_response_tokens
-        trained = [r for r in minibatch if r.advantage != 0 or args.kl_coef > 0]
+        trained = [r for r in minibatch if r.advantage or args.kl_coef]
         if not trained:
             continue  # nothing to learn, so Adam's momentum should not move the weights either
+        mean_length = np.mean([len(r.token_ids) for r in minibatch])
         optimizer.zero_grad()
-        losses.append(0.0)
-        for batch in microbatches(trained, args.microbatch_tokens):
+        for batch in microbatches(trained, args.microbatch_tokens)[RANK::WORLD]:
             ids, mask, old_logprobs, advantage = collate(batch)
             logprobs, entropy = policy(ids, mask)
             loss, stats = policy_loss(logprobs, old_logprobs, advantage, mask, args)
@@ -417,53 +370,52 @@ def update(policy: Policy, reference: Policy | None, optimizer, groups: list[lis
             if not norms:  # the weights are still the sampler's
                 gap = (logprobs - old_logprobs).abs()[mask]
                 stats |= {"sampler/logprob_gap_mean": gap, "sampler/logprob_gap_max": gap}
-            if reference is not None:
+            if reference:
                 log_ratio = reference(ids, mask)[0] - logprobs
                 kl = log_ratio.exp() - 1 - log_ratio  # never negative: k3 of Schulman's note
                 loss, stats["policy/kl"] = loss + args.kl_coef * kl, kl[mask]
-            lengths = {"sequence": mask.sum(-1, keepdim=True).clamp(min=1), "token": mean_length, "constant": longest}
-            loss = (loss * mask / lengths[args.loss_norm]).sum() / len(minibatch)  # skipped rollouts count
+            lengths = {"sequence": mask.sum(-1, keepdim=True).clamp(min=1), "token": mean_length,
+                       "constant": args.max_response_tokens}[args.loss_norm]
+            loss = (loss * mask / lengths).sum() / len(minibatch)  # rollouts without advantage count
             (loss * WORLD).backward()  # FSDP takes the mean over ranks, but the denominator is global
-            losses[-1] += loss.detach()
-            for name, value in stats.items():
-                values[name].append(value.detach().float())
-        losses[-1] = sum(everyone(losses[-1].item()))
-        gaps = gather("sampler/logprob_gap_mean")
-        if not (gap := gaps.sum() / max(1, len(gaps))) <= args.max_logprob_gap:  # true for NaN as well
-            sys.exit(f"with the same weights, sampler and trainer differ by {gap:.3f} nats per token, more than the "
-                     f"--max-logprob-gap of {args.max_logprob_gap}: do both support this model and its precision?")
-        norms.append(nn.utils.clip_grad_norm_(policy.parameters(), args.max_grad_norm).item())
-        if not np.isfinite(losses[-1] + norms[-1]):
-            raise FloatingPointError(f"the loss of mini-batch {k + 1} is {losses[-1]}, its gradient's norm {norms[-1]}")
+            loss_sum += loss.item()
+            token_stats.append({name: value.detach().float() for name, value in stats.items()})
+        with user_error("a gradient is not finite, and its update was not made; lower --lr?"):
+            norm = nn.utils.clip_grad_norm_(policy.parameters(), args.max_grad_norm, error_if_nonfinite=True)
+        norms.append(norm.item())
         optimizer.step()
     if not norms:
         return {}
-    tokens = {name: gather(name) for name in values}
-    metrics = {name: (v.max() if name.endswith("_max") else v.mean()).item() for name, v in tokens.items() if len(v)}
-    return metrics | {"policy/loss": float(np.mean(losses)), "policy/grad_norm": float(np.mean(norms))}
+    metrics = {"policy/loss": sum(all_gather(loss_sum)) / len(norms), "policy/grad_norm": sum(norms) / len(norms)}
+    for name in token_stats[0]:
+        tokens = torch.cat([stats[name] for stats in token_stats if name in stats]).cpu()
+        tokens = torch.cat(all_gather(tokens))
+        if len(tokens):
+            metrics[name] = (tokens.max() if name.endswith("_max") else tokens.mean()).item()
+    return metrics
 
 
 def sync_weights(policy: Policy, engine):
     """The policy's weights into the engine, one tensor at a time, and the engine's cache of old prefixes emptied."""
-    if DEVICE == "cuda":
+    if GPU:
         engine.wake_up(tags=["weights"])
     # state_dict and not named_parameters: it names a tied lm_head, of which vLLM on a CPU keeps a packed copy
-    weights = ((name, full(weight)) for name, weight in policy.lm.state_dict().items())
+    weights = ((name, w.full_tensor() if WORLD > 1 else w) for name, w in policy.lm.state_dict().items())
     engine.collective_rpc("reload_weights", kwargs=dict(weights_iterator=weights))
-    if DEVICE == "cuda":
+    if GPU:
         engine.wake_up(tags=["kv_cache"])
-    engine.reset_prefix_cache()
+    require(engine.reset_prefix_cache(), "vLLM did not empty its cache of prefixes: its next samples would be stale")
 
 
-def describe(groups: list[list[Rollout]]) -> dict:
-    """Metrics of what was sampled, before anything is learnt from it."""
+def rollout_metrics(groups: list[list]) -> dict:
+    """What was sampled, before anything is learnt from it."""
     rollouts = [r for group in groups for r in group]
-    right_PG = np.array([[r.reward for r in group] for group in groups])
-    return {
-        "reward/mean": right_PG.mean(),
-        **{f"reward/{verdict}": np.mean([r.verdict == verdict for r in rollouts]) for verdict in verifiers.VERDICTS},
-        "group/all_right": right_PG.all(axis=1).mean(),
-        "group/all_wrong": (right_PG == 0).all(axis=1).mean(),
+    rewards_PG = np.array([[r.reward for r in group] for group in groups])
+    metrics = {f"reward/{v}": np.mean([r.verdict == v for r in rollouts]) for v in verifiers.VERDICTS}
+    return metrics | {
+        "reward/mean": rewards_PG.mean(),
+        "group/all_right": rewards_PG.all(axis=1).mean(),
+        "group/all_wrong": (rewards_PG == 0).all(axis=1).mean(),
         "response/length": np.mean([len(r.token_ids) for r in rollouts]),
         "response/truncated": np.mean([r.truncated for r in rollouts]),
         # −log π_old averaged over sampled tokens estimates the mean entropy without bias, in nats per token
@@ -471,50 +423,26 @@ def describe(groups: list[list[Rollout]]) -> dict:
     }
 
 
-def evaluate(engine, problems: list[Problem], args: Args) -> dict:
-    """pass@1 (mean over k samples) and pass@k (any of the k), over all problems and by level."""
-    groups, k, metrics = sample(engine, problems, args.eval_samples, args), args.eval_samples, {}
-    for level in sorted({""} | {p.level for p in problems}):
-        right = np.array([[r.reward for r in group] for group in groups if level in ("", group[0].problem.level)])
-        suffix = f"/{level}" if level else ""
-        metrics |= {f"eval/pass@1{suffix}": right.mean(), f"eval/pass@{k}{suffix}": right.max(axis=1).mean()}
-    sampled = describe(groups)
-    return metrics | {"eval/unparsed": sampled["reward/unparsed"], "eval/truncated": sampled["response/truncated"]}
+def evaluate(engine, problems: list[Problem], step: int, args: Args) -> dict:
+    """pass@1 (mean over k samples) and pass@k (any of the k), over all problems and by level; printed as well."""
+    k, metrics = args.eval_samples, {}
+    groups = sample(engine, problems, k, args)
+    for level in sorted({p.level for p in problems} | {""}):
+        rewards_PG = np.array([[r.reward for r in group] for group in groups if level in ("", group[0].problem.level)])
+        metrics[f"eval/pass@1/{level}".rstrip("/")] = rewards_PG.mean()
+        metrics[f"eval/pass@{k}/{level}".rstrip("/")] = rewards_PG.max(axis=1).mean()
+    shares = rollout_metrics(groups)
+    metrics |= {"eval/unparsed": shares["reward/unparsed"], "eval/error": shares["reward/error"],
+                "eval/truncated": shares["response/truncated"]}
+    tqdm.write(f"[step {step}] " + ", ".join(f"{name} {value:.3f}" for name, value in metrics.items()))
+    return metrics
 
 
-def show(group: list[Rollout], step: int, run: Path, printed: bool):
-    """One group to rollouts.jsonl, and one of its responses to the screen."""
-    with open(run / "rollouts.jsonl", "a") as file:
-        file.writelines(json.dumps({"step": step} | asdict(r)) + "\n" for r in group)
-    if printed:
-        r = group[0]
-        tqdm.write(f"\n[step {step}] {r.problem.prompt}\n{r.text}\n[{r.verdict}; the answer is {r.problem.answer}]\n")
-
-
-def whole(tensors) -> dict:
-    """(name, tensor) pairs as whole tensors on rank 0's CPU, one at a time; nothing on the others. All must call."""
-    kept = {}
-    for name, tensor in tensors:
-        tensor = full(tensor)
-        if RANK == 0:
-            kept[name] = tensor.cpu()
-    return kept
-
-
-def optimizer_state(optimizer) -> dict:
-    return {i: whole(state.items()) for i, state in optimizer.state_dict()["state"].items()}
-
-
-def restore_optimizer(optimizer, state: dict):
-    """What `optimizer_state` returned on rank 0, on any number of ranks. Learning rates stay those of the flags."""
-    def piece(parameter, tensor):
-        if isinstance(parameter, DTensor) and tensor.ndim:
-            return distribute_tensor(tensor, parameter.device_mesh, parameter.placements)
-        return tensor.clone()  # the file that it is mapped from will be deleted
-
-    parameters = optimizer.param_groups[0]["params"]
-    state = {i: {name: piece(parameters[i], tensor) for name, tensor in state[i].items()} for i in state}
-    optimizer.load_state_dict(optimizer.state_dict() | {"state": state})
+def log(file: Path, rows: list[dict]):
+    """Rank 0 adds rows to a file of JSON lines."""
+    if RANK == 0:
+        with open(file, "a") as lines:
+            lines.writelines(json.dumps(row, default=float) + "\n" for row in rows)
 
 
 def checkpoints(run: Path) -> list[Path]:
@@ -524,184 +452,147 @@ def checkpoints(run: Path) -> list[Path]:
 def save_checkpoint(policy: Policy, tokenizer, trainer: dict, run: Path, step: int, args: Args) -> bool:
     """A Hugging Face folder and in it trainer.pt, written beside its place and renamed into it: complete, or not there.
     Then deletes all but the --keep newest ones. False if it could not be written, and then nothing is deleted."""
-    weights = whole(policy.lm.named_parameters())
+    weights = dcp.get_model_state_dict(policy.lm, options=WHOLE)
     if RANK > 0:
         return True
     path = run / f"step_{step:06d}"
     partial = path.with_suffix(".partial")
     try:
         shutil.rmtree(partial, ignore_errors=True)
-        policy.lm.save_pretrained(partial, state_dict=weights)
+        policy.lm.save_pretrained(partial, state_dict={name: weights[name] for name, _ in policy.lm.named_parameters()})
         tokenizer.save_pretrained(partial)
         torch.save(trainer | {"step": step}, partial / "trainer.pt")
         os.sync()
         partial.rename(path)
+        for old in checkpoints(run)[: -args.keep]:
+            shutil.rmtree(old)
     except Exception as e:  # safetensors, torch and the system each have their own for a full disk
         shutil.rmtree(partial, ignore_errors=True)
-        reason = " ".join(str(e).split())[:300]
-        tqdm.write(f"cannot write {path}: {reason}. Older checkpoints are intact.", file=sys.stderr)
-        return False
-    for old in checkpoints(run)[: -args.keep]:
-        old.rename(old.with_suffix(".partial"))
-    for partial in run.glob("step_*.partial"):
-        shutil.rmtree(partial, ignore_errors=True)
-    return True
+        tqdm.write(f"cannot write {path}, so nothing older is deleted: {' '.join(str(e).split())[:300]}", sys.stderr)
+    return path.exists()
 
 
 def load_checkpoint(run: Path, args: Args) -> tuple[Policy, dict]:
     """The policy of the newest checkpoint and its trainer.pt; without one, of --model and nothing."""
-    *older, path = [args.model, *checkpoints(run)]
-    try:
+    path = [Path(args.model), *checkpoints(run)][-1]
+    with user_error(f"{path} cannot be read: a broken checkpoint can be deleted, to continue from the one before"):
         policy = Policy(replace(args, model=str(path)))
-        return policy, torch.load(path / "trainer.pt", mmap=True) if older else {}
-    except Exception as e:
-        advice = f"delete it to continue from {older[-1]}" if older else "is it a causal language model?"
-        sys.exit(f"{path} cannot be read ({' '.join(str(e).split())[:200]}): {advice}")
-
-
-def rewind(run: Path, step: int) -> list[dict]:
-    """Forgets what the logs say of later steps, and lines that a kill cut short. Returns the metrics that are left."""
-    kept = {}
-    for file in (run / "metrics.jsonl", run / "rollouts.jsonl"):
-        lines = file.read_text().splitlines(keepends=True) if file.exists() else []
-        kept[file.stem] = [line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= step]
-        partial = file.with_suffix(".partial")
-        partial.write_text("".join(kept[file.stem]))
-        partial.rename(file)
-    return [json.loads(line) for line in kept["metrics"]]
-
-
-def watch_signals() -> list[float]:
-    """When SIGTERM or Ctrl-C came, for the end of the step. One more, not just the same from a scheduler and torchrun
-    both, ends the process at once."""
-    received = []
-
-    def receive(number, frame):
-        if received and time.time() > received[0] + 3:
-            os._exit(128 + number)
-        received.append(time.time())
-
-    signal.signal(signal.SIGTERM, receive)
-    signal.signal(signal.SIGINT, receive)
-    return received
+        return policy, torch.load(path / "trainer.pt", mmap=True) if checkpoints(run) else {}
 
 
 # ----------------------------------------------------------------------------------------------------------------- main
 def seed_everything(seed: int, step: int, engine: int = 0):
-    """vLLM runs in this process: on a CPU it draws from torch's generator, on a GPU it takes seeds from numpy's. With a
-    seed for every step, a resumed run needs no saved state; the ranks of one engine must draw the same samples."""
-    torch.manual_seed(hash((seed, step, engine)))
-    np.random.seed(hash((seed, step, engine)) % 2**32)
+    """Of torch and numpy, from which vLLM draws in this process: a resumed run needs no saved state if every step has a
+    seed, and the ranks of one engine must draw the same samples."""
+    seed = hash((seed, step, engine))
+    torch.manual_seed(seed)
+    np.random.seed(seed % 2**32)
+
+
+def stop_at_signal(number, frame):
+    """Notes SIGTERM or Ctrl-C for the end of the step."""
+    SIGNALS.append(number)
+    tqdm.write("stopping after this step; Ctrl-\\ stops at once")
 
 
 def main(args: Args):
-    join_ranks()
-    run = Path("runs") / everyone(args.name or f"{Path(__file__).stem}-{time.strftime('%Y%m%d-%H%M%S')}")[0]
-    if run.exists() and not args.resume:
-        sys.exit(f"{run} already holds a run: choose another --name, or continue it with --resume")
-    try:
+    # problems
+    init_distributed()
+    run = Path("runs") / all_gather(args.name or f"{Path(__file__).stem}-{time.strftime('%Y%m%d-%H%M%S')}")[0]
+    require(args.resume or not run.exists(), f"{run} already holds a run: choose another --name, or pass --resume")
+    with user_error(f"{args.model} is neither a model's folder nor on the hub"):
         tokenizer, config = AutoTokenizer.from_pretrained(args.model), AutoConfig.from_pretrained(args.model)
-    except Exception as e:
-        sys.exit(f"{args.model} is neither a model's folder nor on the hub: {' '.join(str(e).split())[:300]}")
-    if args.max_prompt_tokens + args.max_response_tokens > getattr(config, "max_position_embeddings", np.inf):
-        sys.exit(f"{args.model} reads {config.max_position_embeddings} tokens: lower --max-{{prompt,response}}-tokens")
+    reads = getattr(config, "max_position_embeddings", np.inf)
+    tokens = args.max_prompt_tokens + args.max_response_tokens
+    require(tokens <= reads, f"{args.model} reads {reads} tokens: lower --max-{{prompt,response}}-tokens")
     problems = load_problems(args.dataset, tokenizer, args)
     if args.eval_dataset:
         held_out = load_problems(args.eval_dataset, tokenizer, args)[: args.eval_problems]
     else:
-        shuffled = np.random.default_rng(args.seed).permutation(len(problems))
-        held_out, problems = ([problems[i] for i in part] for part in np.split(shuffled, [args.eval_problems]))
-    if len(problems) < args.problems:
-        sys.exit(f"{len(problems)} problems to train on are fewer than the --problems {args.problems} of one step")
+        np.random.default_rng(args.seed).shuffle(problems)
+        held_out, problems = problems[: args.eval_problems], problems[args.eval_problems :]
+    require(len(problems) >= args.problems, f"{len(problems)} problems to train on are fewer than --problems")
 
-    epochs = range(args.steps * args.problems // len(problems) + 1)
-    order = np.concatenate([np.random.default_rng((args.seed, e)).permutation(len(problems)) for e in epochs])
-
-    mode = None if args.wandb and RANK == 0 else "disabled"
-    known = dict(id=run.name, resume="allow") if args.resume else {}
-    wandb.init(project="minrlvr", name=run.name, config=asdict(args), mode=mode, **known)
+    # models
+    with user_error(f"cannot write to {run}"):
+        run.mkdir(parents=True, exist_ok=True)
     policy, trainer = load_checkpoint(run, args)
+    reference = Policy(args).requires_grad_(False) if args.kl_coef else None
     engine = start_engine(replace(args, model=policy.lm.name_or_path))
     policy = shard(policy)
-    reference = shard(Policy(args).requires_grad_(False)) if args.kl_coef > 0 else None
-    optimizer = torch.optim.AdamW(policy.parameters(), lr=args.lr, betas=(0.9, 0.99), weight_decay=0.0)
+    reference = reference and shard(reference)
+    optimizer = torch.optim.AdamW(policy.parameters(), args.lr, (0.9, 0.99), weight_decay=0.0, fused=GPU)
     if trainer:
-        restore_optimizer(optimizer, trainer["optimizer"])
-    done = trainer.pop("step", 0)
+        dcp.set_optimizer_state_dict(policy, optimizer, trainer["optimizer"], options=WHOLE)
+        optimizer.param_groups[0]["lr"] = args.lr  # of the flags, not of the checkpoint
+    done = trainer.get("step", 0)
+
+    # logs
+    wandb.init(project="minrlvr", name=run.name, id=run.name, resume="allow", config=asdict(args),
+               mode=None if args.wandb and RANK == 0 else "disabled")
     if RANK == 0:
-        run.mkdir(parents=True, exist_ok=True)
-        if done:
-            old = json.loads((run / "args.json").read_text())
-            changed = [f"--{name} {old.get(name)} -> {value}" for name, value in asdict(args).items()
-                       if old.get(name) != value and name != "resume"]
-            print(f"{run} continues after step {done}; changed flags: {', '.join(changed) or 'none'}")
         (run / "args.json").write_text(json.dumps(asdict(args), indent=2))
-
-    def log(step, metrics):
-        if RANK == 0:
-            with open(run / "metrics.jsonl", "a") as file:
-                file.write(json.dumps({"step": step} | {name: float(value) for name, value in metrics.items()}) + "\n")
-            wandb.log(metrics, step=step)
-
-    rows = everyone(rewind(run, done or -1) if RANK == 0 else None)[0]
-    evaluated = [{name: row[name] for name in row if name.startswith("eval/")} for row in rows if "eval/pass@1" in row]
-    if not evaluated:
+        for name in LOGS:  # forget what a run that was cut off said of later steps
+            with open(run / name, "a") as file:
+                file.truncate(trainer["log_bytes"][name] if trainer else 0)
+    if done == 0:
         seed_everything(args.seed, 0, RANK // args.vllm_tp)
-        evaluated = [evaluate(engine, held_out, args)]
-        log(0, evaluated[0])
-    before, scores = evaluated[0], evaluated[-1]
-    if before["eval/pass@1"] == 0:
-        print(f"warning: no held-out response is right; {before['eval/truncated']:.0%} reached --max-response-tokens, "
-              f"{before['eval/unparsed']:.0%} have no final \\boxed{{}}: is it the length or the template?")
-    signals, stopped = watch_signals(), False
+        log(run / "metrics.jsonl", [{"step": 0} | evaluate(engine, held_out, 0, args)])
+
+    # training
+    signal.signal(signal.SIGTERM, stop_at_signal)
+    signal.signal(signal.SIGINT, stop_at_signal)
     bar = tqdm(range(done + 1, args.steps + 1), desc=run.name, initial=done, total=args.steps, disable=RANK > 0)
     for step in bar:
         seed_everything(args.seed, step, RANK // args.vllm_tp)
         clock = [time.time()]
-        dealt = [problems[i] for i in order[(step - 1) * args.problems : step * args.problems]]
-        groups = sample(engine, dealt, args.group_size, args)
-        metrics = describe(groups)
+        epoch, k = divmod(step - 1, len(problems) // args.problems)
+        order = np.random.default_rng((args.seed, epoch)).permutation(len(problems))
+        batch = [problems[i] for i in order[k * args.problems :][: args.problems]]
+        groups = sample(engine, batch, args.group_size, args)
+        metrics = rollout_metrics(groups)
+        require(metrics["reward/error"] < 1, "the verifier failed on every response of this step: see its messages")
         for group in groups:
-            for r, advantage in zip(group, advantages(np.array([r.reward for r in group]))):
-                r.advantage = float(advantage)
+            advantages_G = advantages(np.array([r.reward for r in group]))
+            for r, advantage in zip(group, advantages_G.tolist()):
+                r.advantage = advantage
         clock.append(time.time())
 
-        if DEVICE == "cuda":
-            engine.sleep(level=1)  # not 2, which drops the weights that the sync writes into
-        try:
-            metrics |= update(policy, reference, optimizer, groups, args)
-        except FloatingPointError as e:
-            kept = ", ".join(path.name for path in checkpoints(run)) or "none"
-            sys.exit(f"step {step}: {e}. That update was not made; checkpoints in {run}: {kept}. Lower --lr?")
+        if GPU:
+            engine.sleep(level=1)  # not 2, which drops buffers that a reload does not bring back
+        metrics |= update(policy, reference, optimizer, groups, args)
         clock.append(time.time())
+        free, total = torch.cuda.mem_get_info() if GPU else (0, 0)
         optimizer.zero_grad()  # the memory of the gradients is the sampler's now
         sync_weights(policy, engine)
         clock.append(time.time())
 
+        gap = metrics.get("sampler/logprob_gap_mean", 0)
+        require(gap <= args.max_logprob_gap, f"with the same weights, sampler and trainer differ by {gap:.3f} nats per "
+                f"token, more than --max-logprob-gap {args.max_logprob_gap}: do both support this model and precision?")
         metrics |= dict(zip(("perf/sample_s", "perf/train_s", "perf/sync_s"), np.diff(clock)))
         metrics["perf/tokens_per_s"] = sum(len(r.token_ids) for g in groups for r in g) / (clock[-1] - clock[0])
-        metrics["perf/gpu_gib"] = torch.cuda.max_memory_allocated() / 2**30 if DEVICE == "cuda" else 0
-        if evaluating := step % args.eval_every == 0 or step == args.steps:
-            scores = evaluate(engine, held_out, args)
-        log(step, metrics | scores if evaluating else metrics)
-        if RANK == 0:
-            show(groups[0], step, run, printed=evaluating)
-        bar.set_postfix_str(f"reward {metrics['reward/mean']:.2f}, held-out pass@1 {scores['eval/pass@1']:.2f}, "
-                            f"length {metrics['response/length']:.0f}, entropy {metrics['sampler/entropy']:.3f}")
-        stopped = step < args.steps and any(everyone(bool(signals)))  # at the same step on all ranks
-        if stopped or step == args.steps or step % args.save_every == 0:
-            trainer = {"optimizer": optimizer_state(optimizer)}
+        metrics["perf/gpu_gib"] = (total - free) / 2**30
+        bar.set_postfix({name: metrics[name] for name in ("reward/mean", "response/length", "sampler/entropy")})
+        if step % args.eval_every == 0 or step == args.steps:
+            r = groups[0][0]
+            tqdm.write(f"[step {step}] {r.problem.prompt}\n{r.text}\n[{r.verdict}; the answer is {r.problem.answer}]\n")
+            metrics |= evaluate(engine, held_out, step, args)
+        log(run / "metrics.jsonl", [{"step": step} | metrics])
+        log(run / "rollouts.jsonl", [{"step": step} | asdict(r) for r in groups[0]])
+        wandb.log(metrics, step=step)
+        stopped = any(all_gather(len(SIGNALS) > 0))  # at the same step on all ranks
+        last = stopped or step == args.steps
+        if last or step % args.save_every == 0:
+            trainer = {"log_bytes": {name: (run / name).stat().st_size for name in LOGS}}
+            trainer["optimizer"] = dcp.get_optimizer_state_dict(policy, optimizer, options=WHOLE)
             saved = save_checkpoint(policy, tokenizer, trainer, run, step, args)
-            if not saved and (stopped or step == args.steps):
-                sys.exit(1)
+            require(saved or not last, f"{run} lacks the checkpoint of step {step}")
         if stopped:
+            print("stopped by a signal: the same command with --resume goes on")
             break
-    for name in (name for name in scores if name in before):
-        print(f"{name:24} {before[name]:.3f} -> {scores[name]:.3f}")
-    print(f"{run} holds metrics.jsonl, rollouts.jsonl and {', '.join(path.name for path in checkpoints(run))}")
-    if stopped:
-        print("stopped by a signal: the same command with --resume goes on")
+    print(f"{run} holds the logs and the newest checkpoints")
 
 
 if __name__ == "__main__":
-    record(main)(tyro.cli(Args))
+    main(tyro.cli(Args))

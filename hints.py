@@ -145,13 +145,14 @@ def leaks(hints: list[str], answers: list[str], names: list[str]) -> list[bool]:
 # ----------------------------------------------------------------------------------------------------------------- main
 def read_rows(args: Args) -> tuple[list[dict], str, str, str]:
     """All rows, and their columns of the problem, the solution and the answer; stops with a sentence without them."""
-    rows = load_rows(args.dataset)
+    rows = [json.loads(row["jsonl"]) if "jsonl" in row else row for row in load_rows(args.dataset).flatten()]
+    known = set().union(*rows)
     answers = ["answer", "solution", "reward_model.ground_truth", "test_list", "test"]
     wanted = (["problem", "question", "prompt"], ["solution", *answers], answers)
-    columns = [next((name for name in names if name in rows.column_names), None) for names in wanted]
+    columns = [next((name for name in names if name in known), None) for names in wanted]
     if None in columns:
-        sys.exit(f"{args.dataset} has columns {', '.join(rows.column_names)}, but no problem or no answer: see README")
-    return list(rows), *columns
+        sys.exit(f"{args.dataset} has columns {', '.join(sorted(known))}, but no problem or no answer: see README")
+    return rows, *columns
 
 
 def continued(file: Path, rows: list[dict], problem: str) -> int:

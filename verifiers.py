@@ -553,6 +553,37 @@ def reference(answer: str, verifier: str = "math") -> str:
     return load(verifier)[0](answer)
 
 
+PROBLEM = "problem", "question", "prompt"  # columns, of which the first that has a value counts
+ANSWER = "answer", "solution", "reward_model.ground_truth", "test_list", "test"
+
+
+    """What a row of a dataset asks and what is right: `messages` (chat turns; a text is the user's, with the instruction
+    after it), `answer` as `verify` wants it, `verifier`, `level` and `hint`. A row may be JSON in a column `jsonl`. Raises
+    ValueError with a sentence."""
+    ValueError with a sentence."""
+    row = json.loads(row["jsonl"]) if "jsonl" in row else row
+    verifier, level = row.get("verifier") or verifier, row.get("level")
+    problem, answer = column(row, *PROBLEM), column(row, *ANSWER)
+    if isinstance(problem, str):
+        problem = [{"role": "user", "content": f"{problem}\n\n{instruction}".strip()}]
+    for turn in problem if isinstance(problem, list) else [problem]:
+        if not isinstance(turn, dict) or not all(isinstance(turn.get(key), str) for key in ("role", "content")):
+            raise ValueError(f"the problem is neither a text nor chat turns of role and content: {problem!r:.80}")
+    answer = answer if isinstance(answer, str) else json.dumps(answer)
+    return dict(messages=problem, answer=reference(answer, verifier), verifier=verifier, hint=row.get("hint"),
+                level="" if level is None else str(level))
+
+
+def column(row: dict, *names: str):
+    for name in names:
+        outer, _, inner = name.partition(".")
+        value = row.get(outer)
+        value = value.get(inner) if inner and isinstance(value, dict) else value
+        if value not in (None, "", []):
+            return value
+    raise ValueError(f"nothing in {', '.join(names)}; its columns are {', '.join(row)}")
+
+
 def verify(jobs: list[tuple[str, str, str]], workers: int | None = None) -> list[str]:
     """A verdict for each (verifier, response, reference), in their order, which changes nothing; nor does `workers`,
     the number of interpreters (default: one per processor, shared with the machine's other ranks under torchrun)."""

@@ -4,7 +4,8 @@
     python benchmarks/gpu_check.py --shape tiny     # the same on a CPU, which tells nothing but that this file works
 
 The model has random weights, so nothing is downloaded: its text is noise and its rewards are the toss of a coin (a
-checksum of the response), which is all that timing, memory and precision need. Every response has the full length.
+checksum of the response), which is all that timing, memory and precision need. A share of the vocabulary ends a
+response, so that lengths differ and one in seven is cut.
 Checks that the log-probs of policy and sampler agree in bfloat16 before and after weights are sent, that a run can be
 resumed, and writes what it measured to results/gpu/DEVICE-SHAPE.md. Exits with 1 if a check fails.
 """
@@ -52,7 +53,7 @@ class Args:
     problems: int = 32
     """Problems per step, with 8 responses each."""
     tokens: int = 512
-    """Tokens of every response."""
+    """Longest response; the mean is two fifths of it."""
     scripts: tuple[str, ...] = tuple(SCRIPTS)
     """Which scripts to run."""
 
@@ -61,17 +62,18 @@ def coin(response: str, answer: str) -> bool:
     return zlib.crc32(response.encode()) % 2 == 0
 
 
-def make_model(folder: Path, hidden, mlp, layers, heads, kv_heads, vocabulary, ends=False) -> int:
-    """A model with random weights, whose responses have the full length unless `ends`. Returns its parameters."""
+def make_model(folder: Path, hidden, mlp, layers, heads, kv_heads, vocabulary, length=0) -> int:
+    """A model with random weights, one in `length` of whose tokens ends a response. Returns its parameters."""
     tokenizer = toy.make_tokenizer(vocabulary)
     torch.manual_seed(0)
     config = transformers.LlamaConfig(
         vocab_size=vocabulary, hidden_size=hidden, intermediate_size=mlp, num_hidden_layers=layers,
         num_attention_heads=heads, num_key_value_heads=kv_heads, max_position_embeddings=4096,
         tie_word_embeddings=True, pad_token_id=tokenizer.pad_token_id, bos_token_id=None,
-        eos_token_id=tokenizer.eos_token_id if ends else None,
+        eos_token_id=None,
     )
     model = transformers.LlamaForCausalLM(config)
+    model.generation_config.eos_token_id = list(range(1, vocabulary, length)) if length else None
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return sum(p.numel() for p in model.parameters())
@@ -79,7 +81,7 @@ def make_model(folder: Path, hidden, mlp, layers, heads, kv_heads, vocabulary, e
 
 def main(args: Args):
     folder = ROOT / f"runs/gpu_check-{time.strftime('%Y%m%d-%H%M%S')}"
-    parameters = make_model(folder / "model", *SHAPES[args.shape])
+    parameters = make_model(folder / "model", *SHAPES[args.shape], length=args.tokens // 2)
     toy.write_problems(folder, toy.secrets()[0])
     flags = [
         f"--model={folder}/model", f"--dataset={folder}/train.jsonl", f"--problems={args.problems}",
@@ -116,8 +118,8 @@ def main(args: Args):
     lines = [
         f"# {device}, {args.shape} ({parameters / 1e9:.2f}B parameters)", "",
         f"`python benchmarks/gpu_check.py --shape {args.shape} --steps {args.steps} --problems {args.problems} "
-        f"--tokens {args.tokens}`: {args.problems} problems × 8 responses × {args.tokens} tokens, the guided scripts "
-        f"twice as many; gradient checkpointing; mean of steps 2 to {args.steps - 1}.",
+        f"--tokens {args.tokens}`: {args.problems} problems × 8 responses of at most {args.tokens} tokens, the guided "
+        f"scripts twice as many; gradient checkpointing; mean of steps 2 to {args.steps - 1}.",
         f"torch {torch.__version__}, vLLM {vllm.__version__}, transformers {transformers.__version__}, "
         f"Python {platform.python_version()}.", "",
         "| script | gap, mean (nats) | gap, max | sample (s) | train (s) | sync (s) | tokens/s | peak (GiB) |",

@@ -85,9 +85,9 @@ def run_grpo(name: str, model: Path | str, problems: Path | str, steps: int, *fl
     return [row | {"seconds": sum(row[f"perf/{part}_s"] for part in ("sample", "train", "sync"))} for row in rows[3:]]
 
 
-def model_folder(shape: str, ends=False) -> Path:
+def model_folder(shape: str, length=0) -> Path:
     folder = WORK / f"model-{time.time_ns()}"
-    gpu_check.make_model(folder, *MODELS[shape], ends=ends)
+    gpu_check.make_model(folder, *MODELS[shape], length=length)
     return folder
 
 
@@ -96,9 +96,7 @@ def trl(args: Args):
     """End to end, alternating processes. Lengths are equal in distribution: both sample from the same model."""
     setups = {"the toy, 46 tokens each": (ROOT / "toy/model", 64, "math")}
     for shape in list(MODELS)[: 1 + GPU]:
-        setups[f"{shape}, random weights, uneven lengths"] = model_folder(shape, ends=True), 256, COIN
-    if GPU:
-        setups["0.5B, random weights, 256 tokens each"] = model_folder("0.5B"), 256, COIN
+        setups[f"{shape}, random weights, uneven lengths"] = model_folder(shape, length=256), 256, COIN
     rows, problems = [], ROOT / "toy/train.jsonl"
     for setup, (model, tokens, verifier) in setups.items():
         ours, theirs, lengths = [], [], []
@@ -165,7 +163,7 @@ def train(args: Args):
     """grpo.update, and forward and backward passes, clipping and AdamW over as many tokens in rows of equal length."""
     rows = []
     for shape in MODELS:
-        settings = grpo.Args(str(model_folder(shape)), "", max_response_tokens=256, max_logprob_gap=np.inf)
+        settings = grpo.Args(str(model_folder(shape)), "", max_response_tokens=256, max_logprob_gap=1e9)
         policy, rng = grpo.Policy(settings).to(grpo.DEVICE), np.random.default_rng(0)
         optimizer = torch.optim.AdamW(policy.parameters(), lr=1e-9)
         ids = lambda n: rng.integers(3, MODELS[shape][-1], int(n)).tolist()

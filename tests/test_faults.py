@@ -3,7 +3,6 @@
 import json
 import os
 import random
-import re
 import shutil
 import signal
 import subprocess
@@ -101,7 +100,7 @@ def test_a_full_disk_stops_no_training_and_harms_no_checkpoint(tmp_path):
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     if done.returncode in (1, 99) and "exit" not in done.stdout:
         pytest.skip("this kernel lets no user mount a disk of their own")
-    assert "cannot write runs/run/step_000002" in done.stderr and "Older checkpoints are intact" in done.stderr
+    assert "cannot write runs/run/step_000002, so nothing older is deleted" in done.stderr
     after = done.stdout.partition("exit ")[2].split()
     assert after[0] == "1" and "step_000001" in after and "step_000002" not in after
     assert "step_000002.partial" not in after
@@ -114,7 +113,7 @@ def test_unreadable_checkpoints_are_named_and_half_written_ones_ignored(tmp_path
     optimizer.step()
     policy.lm.generation_config.temperature = 0.7  # some models have one, which must not keep them from being saved
     for step in (1, 2, 3):
-        trainer = {"optimizer": grpo.optimizer_state(optimizer)}
+        trainer = {"optimizer": grpo.dcp.get_optimizer_state_dict(policy, optimizer, options=grpo.WHOLE)}
         assert grpo.save_checkpoint(policy, tokenizer, trainer, tmp_path, step, args)
     assert [path.name for path in grpo.checkpoints(tmp_path)] == ["step_000002", "step_000003"]
     (tmp_path / "step_000004.partial").mkdir()
@@ -122,8 +121,7 @@ def test_unreadable_checkpoints_are_named_and_half_written_ones_ignored(tmp_path
     assert trainer["step"] == 3
     assert all(torch.equal(a, b) for a, b in zip(loaded.parameters(), policy.parameters()))
     fresh = torch.optim.AdamW(loaded.parameters(), lr=5e-4)
-    grpo.restore_optimizer(fresh, trainer["optimizer"])
-    assert fresh.param_groups[0]["lr"] == 5e-4  # that of the flags
+    grpo.dcp.set_optimizer_state_dict(loaded, fresh, trainer["optimizer"], options=grpo.WHOLE)
     for a, b in zip(fresh.state.values(), optimizer.state.values()):
         assert all(torch.equal(a[name], b[name]) for name in ("step", "exp_avg", "exp_avg_sq"))
 
@@ -131,7 +129,7 @@ def test_unreadable_checkpoints_are_named_and_half_written_ones_ignored(tmp_path
         file = tmp_path / "step_000003" / broken
         intact = file.read_bytes()
         file.write_bytes(intact[: len(intact) // 2])
-        with pytest.raises(SystemExit, match="step_000003 cannot be read .*: delete it to continue from .*step_000002"):
+        with pytest.raises(SystemExit, match="step_000003 cannot be read: a broken checkpoint can be deleted"):
             grpo.load_checkpoint(tmp_path, args)
         file.write_bytes(intact)
 
@@ -147,7 +145,7 @@ def test_an_update_that_is_not_finite_is_not_made(module, problems):
             r.advantage, r.values, r.returns = ([x] * len(r.token_ids) for x in (np.nan, 0.0, 1.0))
     before = [p.detach().clone() for p in policy.parameters()]
     optimizer = torch.optim.AdamW(policy.parameters(), lr=1e-3)
-    with pytest.raises(FloatingPointError, match="the loss of mini-batch 1 is nan"):
+    with pytest.raises(SystemExit, match="a gradient is not finite, and its update was not made"):
         if module is guide_ppo:
             critic = module.Critic(args)
             both = [optimizer, torch.optim.AdamW(critic.parameters(), lr=1e-3)]
@@ -162,4 +160,5 @@ def test_a_step_that_is_not_finite_names_the_last_checkpoint(tmp_path):
     process = start("grpo.py", tmp_path, steps=9, lr=1e30, problems=24, group_size=8)
     assert process.wait() == 1
     log = (tmp_path / "log.txt").read_text()
-    assert re.search("step 2: the loss of mini-batch 2 is .*nan.*checkpoints in runs/run: step_000001", log)
+    assert "a gradient is not finite, and its update was not made; lower --lr?" in log
+    assert [path.name for path in grpo.checkpoints(tmp_path / "runs/run")] == ["step_000001"]

@@ -53,7 +53,7 @@ def test_each_row_may_name_its_verifier(tmp_path, tokenizer, args):
     problems = grpo.load_problems(write(tmp_path / "a.jsonl", rows), tokenizer, args)
     assert [p.verifier for p in problems] == ["choice", "code", "math"]
     rows[0]["verifier"] = "mine.py:nothing"
-    with pytest.raises(SystemExit, match="row 0: there is no 'mine.py:nothing'"):
+    with pytest.raises(SystemExit, match="row 0 of .*: there is no 'mine.py:nothing'"):
         grpo.load_problems(write(tmp_path / "b.jsonl", rows), tokenizer, args)
 
 
@@ -76,7 +76,7 @@ def test_a_tokenizer_without_chat_template_gets_the_plain_one(tmp_path, tokenize
 def test_long_prompts_are_left_out_and_counted(tmp_path, tokenizer, args, capsys):
     rows = [{"problem": "?", "answer": "1"}, {"problem": "?" * 500, "answer": "2"}]
     assert [p.answer for p in grpo.load_problems(write(tmp_path / "a.jsonl", rows), tokenizer, args)] == ["1"]
-    assert "1 with long prompts left out" in capsys.readouterr().out
+    assert "1 of 2 rows are problems with a prompt that fits" in capsys.readouterr().out
 
 
 def test_bad_rows_are_left_out_on_request(tmp_path, tokenizer, args):
@@ -90,7 +90,9 @@ BAD_FLAGS = [
     (dict(lr=float("nan")), "--lr must be above 0"),
     (dict(steps=-1), "--steps must be at least 0"),
     (dict(group_size=1), "use at least 2"),
-    (dict(minibatches=25), "--minibatches 25 are more than --problems 24"),
+    (dict(minibatches=25), "--minibatches are more than --problems"),
+    (dict(lr=float("inf")), "--lr must be above 0, but is inf"),
+    (dict(name="../x"), "--name is the name of a folder in runs/, and holds no /"),
     (dict(max_response_tokens=0), "--max-response-tokens must be above 0"),
     (dict(temperature=0.0), "--temperature must be above 0"),
     (dict(verifier="maths"), "--verifier: there is no 'maths': use math, choice, code, or FILE.py:FUNCTION"),
@@ -105,15 +107,15 @@ def test_bad_flags(flags, sentence):
 
 BAD_DATA = [
     ([], "cannot load|has no rows"),
-    ([{"text": "?", "label": "1"}], "has columns .*'text'.*none of problem, question"),
-    ([{"problem": "?", "label": "1"}], "none of answer, solution, reward_model.ground_truth"),
-    ([{"problem": "?", "answer": "1"}, {"problem": "?", "answer": None}], "1 of 2 .*row 1: the answer is empty"),
-    ([{"problem": "?", "answer": "1"}, {"problem": "?", "answer": "\\boxed{}"}], r"1 of 2 rows .*row 1: cannot parse"),
-    ([{"prompt": "?", "reward_model": {"style": "rule"}}], "none of answer, solution, reward_model.ground_truth"),
-    ([{"problem": None, "answer": "1"}, {"problem": "?", "answer": "1"}], "1 of 2 rows .*row 0: the problem is empty"),
-    ([{"prompt": [], "answer": "1"}], "1 of 1 rows .*row 0: the problem is empty"),
+    ([{"text": "?", "label": "1"}], "row 0 of .*: nothing in problem, question, prompt.* columns .*text, label"),
+    ([{"problem": "?", "label": "1"}], "row 0 of .*: nothing in answer, solution, reward_model.ground_truth"),
+    ([{"problem": "?", "answer": "1"}, {"problem": "?", "answer": None}], "row 1 of .*or pass --skip-bad-rows"),
+    ([{"problem": "?", "answer": "1"}, {"problem": "?", "answer": "\\boxed{}"}], r"row 1 of .*: cannot parse"),
+    ([{"prompt": "?", "reward_model": {"style": "rule"}}], "nothing in answer, solution, reward_model.ground_truth"),
+    ([{"problem": None, "answer": "1"}, {"problem": "?", "answer": "1"}], "cannot use row 0 of "),
+    ([{"prompt": [], "answer": "1"}], "cannot use row 0 of "),
     ([{"problem": "?" * 500, "answer": "1"}], "no problem is left .*--max-prompt-tokens is 128"),
-    ([{"problem": "?", "answer": "1"}], "1 problems to train on are fewer than the --problems 24"),
+    ([{"problem": "?", "answer": "1"}], "1 problems to train on are fewer than --problems"),
 ]
 
 
@@ -127,7 +129,7 @@ def test_bad_data_stops_before_the_engine(tmp_path, rows, sentence):
     "flags, sentence",
     [
         (dict(model="no/such/model/here"), "no/such/model/here is neither a model's folder nor on the hub"),
-        (dict(dataset="nowhere.jsonl"), "cannot load the dataset nowhere.jsonl: FileNotFoundError"),
+        (dict(dataset="nowhere.jsonl"), "cannot load the dataset nowhere.jsonl: Unable to find"),
         (dict(max_response_tokens=100_000), "reads 4096 tokens: lower --max-"),
     ],
 )

@@ -7,10 +7,10 @@ from conftest import ROOT
 
 # What a script changes in, adds to (+) or drops from (-) the script that it derives from. All else is byte-identical.
 LADDER = {
-    ("grpo.py", "grpo_n.py"): "Args advantages main",
-    ("grpo.py", "gspo_n.py"): "Args advantages policy_loss main",
+    ("grpo.py", "grpo_n.py"): "import Args advantages main",
+    ("grpo.py", "gspo_n.py"): "import Args advantages policy_loss main",
     ("grpo.py", "guide_grpo.py"):
-        "Args Problem load_problems Rollout sample +guide policy_loss +reshape_gamma update main",
+        "import Args Problem +add_hint load_problems Rollout sample +guide policy_loss +reshape_gamma update main",
     ("guide_grpo.py", "guide_ppo.py"):
         "import Args Rollout +Critic collate -advantages +gae +estimate +value_loss reshape_gamma update main",
 }  # fmt: skip

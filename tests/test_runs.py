@@ -37,7 +37,7 @@ def test_grpo_learns_the_toy(tmp_path):
     assert json.loads((folder / "args.json").read_text())["steps"] == 50
     shown = [json.loads(line) for line in open(folder / "rollouts.jsonl")]
     assert len(shown) == 50 * 8 and {"step", "problem", "text", "verdict", "reward", "advantage"} <= shown[0].keys()
-    for text in ("[step 25] <|user|>", "; the answer is", "eval/pass@1 ", "step_000050"):
+    for text in ("[step 25] <|user|>", "; the answer is", "eval/pass@1 ", "runs/run holds the logs"):
         assert text in printed
     assert AutoTokenizer.from_pretrained(folder / "step_000050").eos_token == "<|end|>"
     assert AutoModelForCausalLM.from_pretrained(folder / "step_000050").num_parameters() == 328_320
