@@ -1,29 +1,26 @@
 r"""What did training change? Files of responses, side by side: pass@k with intervals, and where the gains come from.
 
-    python compare.py GRPO=evals/grpo.jsonl Guide=evals/guide.jsonl --base evals/base.jsonl --out evals/toy
+    python compare.py GRPO=evals/grpo.jsonl Guide=evals/guide.jsonl --base evals/model.jsonl --out evals
 
-reads what evaluate.py wrote, and leaves report.json, table.md and pass_at_k.png in --out. --base splits what a model
-gained over the one it started from, the question of the Guide paper (Nath et al., arXiv 2506.13923). With U / S the
-problems that the base fails / solves at its first try and I[·] the indicator,
+leaves report.json, table.md and pass_at_k.png in --out. With U / S the problems that the base fails / solves at its
+first try and I[·] the indicator,
 
     gain       =  Σ_{i∈U} I[model solves i]
                   ├─ self-distillation   the base solves i within k samples
                   └─ capability gain     it does not
     forgotten  =  Σ_{i∈S} I[model fails i]                            Δ first try = (gain − forgotten) / N
 
-The two names are the paper's; the formulas are ours, after its idea, and k = 16 is what summaries of it report. The
-first try is the first sample, or the greedy response of files made with --greedy, which may solve what samples rarely
-do. A capability gain is relative to k: with more samples the base may solve the problem too, so raise --k before
-believing in one. Samples differ by chance: a model compared with itself gains and forgets Σ p(1 − p) problems each. An
-interval is the middle 95% of 2,000 bootstrap resamples of the problems; it knows nothing of other training seeds.
-
-A file made with --hints is paired with the one that the same model wrote without: the difference is the lift by hints.
-Then all files are compared on the problems that have a hint.
+The two names are the Guide paper's (Nath et al., arXiv 2506.13923); the formulas are ours, after its idea, and k = 16
+is what summaries of it report. The first try is the first sample, or the greedy response of files made with --greedy,
+which may solve what samples rarely do. With more samples the base may solve more, so raise --k before believing in a
+capability gain. Samples differ by chance: a model compared with itself gains and forgets Σ p(1 − p) problems each.
+Intervals are the middle 95% of 2,000 bootstrap resamples of the problems, and know nothing of other training seeds.
+With a file made with --hints, all are compared on the problems that have one; the lift is pass@k with hints minus that
+of the same model without.
 """
 
 import json
 import sys
-from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,7 +30,6 @@ from matplotlib.figure import Figure
 
 import verifiers
 
-RESAMPLES = 2000
 PARTS = ("self-distillation", "capability gain", "forgotten")
 
 
@@ -41,55 +37,44 @@ PARTS = ("self-distillation", "capability gain", "forgotten")
 class Args:
     """Compares files of responses: pass@k, what changed since --base, what hints lift."""
 
-    responses: tyro.conf.Positional[list[str]]  # files that evaluate.py wrote; LABEL=FILE names a curve
-    out: str  # folder for report.json, table.md and pass_at_k.png
-    base: str = ""  # the responses of the model before training, in the same form
-    k: int = 16  # samples within which the base solves a problem that counts as self-distillation
-    seed: int = 0  # of the bootstrap
+    responses: tyro.conf.Positional[list[str]]  # Files that evaluate.py wrote. LABEL=FILE names a curve
+    out: str  # Folder for report.json, table.md and pass_at_k.png
+    base: str = ""  # The responses of the model before training, in the same form
+    k: int = 16  # Samples within which the base solves a problem that counts as self-distillation
 
 
 # -------------------------------------------------------------------------------------------------------------- reading
 def read_responses(file: Path) -> tuple[dict, list[dict]]:
-    """Settings and rows of a file of responses, without a last row cut short; stops with a sentence if it is none."""
-    if not file.is_file():
-        sys.exit(f"there is no file of responses {file}")
+    """Settings and rows of a file of responses, without a last row cut short. Ends with a sentence if it is none."""
     try:
         settings, *rows = [json.loads(line) for line in open(file) if line.endswith("\n")]
-        if settings["problems"] < len(rows) or not all(row["responses"] for row in rows):
-            raise ValueError
-    except (ValueError, KeyError, TypeError):
-        sys.exit(f"{file} is not a file of responses that evaluate.py wrote")
-    return settings, rows
+        return settings, rows[: settings["problems"]]
+    except (OSError, ValueError, KeyError, TypeError) as e:
+        sys.exit(f"{file} is not a file of responses that evaluate.py wrote: {e}")
 
 
-def read_arms(args: Args) -> tuple[dict[str, dict], dict[str, list[dict]]]:
-    """Settings and rows by label, those of the base first; stops with a sentence where they cannot be compared."""
+def read_all(args: Args) -> tuple[dict[str, dict], dict[str, list[dict]]]:
+    """Settings and rows of the files by label, the base first. Ends with a sentence if they cannot be compared."""
     settings, arms = {}, {}
     for given in [args.base, *args.responses] if args.base else args.responses:
         label, _, file = ("", "", given) if Path(given).exists() else given.rpartition("=")
         label = label or Path(file).stem
         if label in arms:
             sys.exit(f"two files have the same label {label}: write LABEL=FILE")
-        settings[label], arms[label] = read_responses(Path(file))
-        if len(arms[label]) < settings[label]["problems"]:
-            sys.exit(f"{file} is not complete: it holds {len(arms[label])} of {settings[label]['problems']} problems. "
-                     "The command of evaluate.py that began it continues it")
-    asked = {label: [(row["row"], row["answer"]) for row in rows] for label, rows in arms.items()}
+        settings[label], arms[label] = made, rows = read_responses(Path(file))
+        if len(rows) < made["problems"]:
+            sys.exit(f"{file} holds {len(rows)} of {made['problems']} problems: the command that began it continues it")
     for label in [label for label in arms if settings[label]["hints"]]:
-        hinted = set(asked[label])
-        for other in arms:
-            arms[other] = [row for row in arms[other] if (row["row"], row["answer"]) in hinted]
-    compared = [[(row["row"], row["answer"]) for row in rows] for rows in arms.values()]
-    if not compared[0] or any(problems != compared[0] for problems in compared):
-        counts = ", ".join(f"{label}: {len(problems)}" for label, problems in asked.items())
-        sys.exit(f"not all files answered the same problems ({counts}): compare files of one dataset only; where a "
-                 "prompt is too long for one of the models, raise its --max-prompt-tokens")
-    first, *others = arms
-    if args.base and settings[first]["samples"] < args.k:
-        sys.exit(f"{first} has {settings[first]['samples']} responses per problem, fewer than --k {args.k}: lower --k")
-    for label in others:
-        if args.base and settings[label]["greedy"] != settings[first]["greedy"]:
-            sys.exit(f"only one of {first} and {label} has greedy responses: give both evaluations --greedy, or none")
+        hinted = {row["row"] for row in arms[label]}
+        arms = {other: [row for row in rows if row["row"] in hinted] for other, rows in arms.items()}
+    asked = {label: [(row["row"], row["answer"], row["group"]) for row in rows] for label, rows in arms.items()}
+    first = list(arms)[0]
+    for label in arms:
+        if asked[label] != asked[first] or settings[label]["greedy"] != settings[first]["greedy"]:
+            sys.exit(f"{first} and {label} did not answer the same problems ({len(asked[first])} and "
+                     f"{len(asked[label])}), or not with the same --by and --greedy")
+    if args.base and not 0 < args.k <= settings[first]["samples"]:
+        sys.exit(f"--k {args.k} is not among 1 to {settings[first]['samples']}, the responses per problem of {first}")
     return settings, arms
 
 
@@ -100,38 +85,33 @@ def pass_at_k(n: int, c_N: np.ndarray, k: int) -> np.ndarray:
     return 1 - np.clip((n - c_N[:, None] - drawn) / (n - drawn), 0, None).prod(axis=1)
 
 
-def interval(values_N: np.ndarray, seed: int) -> list[float]:
-    """Mean over problems, and the 2.5th and 97.5th percentiles of means over resampled problems."""
-    N = len(values_N)
-    means = np.random.default_rng(seed).multinomial(N, np.ones(N) / N, size=RESAMPLES) @ values_N / N
-    return [float(np.mean(values_N)), *np.percentile(means, (2.5, 97.5)).tolist()]
-
-
-def powers(n: int) -> list[int]:
-    """1, 2, 4, ... and n."""
-    return sorted({2**i for i in range(n.bit_length())} | {n})
-
-
-def count_right(rows: list[dict], k: int | None = None) -> np.ndarray:
-    """Right responses among each problem's first k, or among all."""
-    return np.array([sum(r["verdict"] == "right" for r in row["responses"][:k]) for row in rows])
+def pass_at_powers(rows: list[dict]) -> dict[str, np.ndarray]:
+    """Each problem's pass@k at k = 1, 2, 4, ... and n."""
+    n = len(rows[0]["responses"])
+    c_N = np.array([sum(r["verdict"] == "right" for r in row["responses"]) for row in rows])
+    return {str(k): pass_at_k(n, c_N, k) for k in sorted({2**i for i in range(n.bit_length())} | {n})}
 
 
 def first_try(rows: list[dict]) -> np.ndarray:
-    """Solved at the first try, for each problem: by the greedy response if there is one, else by the first sample."""
+    """Whether a problem is solved by the greedy response if there is one, else by the first sample [problems]."""
     return np.array([(row["greedy"] or row["responses"][0])["verdict"] == "right" for row in rows])
 
 
-def summarise(rows: list[dict], seed: int) -> dict:
+def interval(values_N: np.ndarray) -> list[float]:
+    """Mean over problems, and the 2.5th and 97.5th percentiles of means over resampled problems."""
+    N = len(values_N)
+    means = np.random.default_rng(0).multinomial(N, np.ones(N) / N, size=2000) @ values_N / N
+    return [float(np.mean(values_N)), *np.percentile(means, (2.5, 97.5)).tolist()]
+
+
+def summarise(rows: list[dict]) -> dict:
     """Everything that is said of one model on some problems. Entropy is −log π per sampled token, in nats."""
-    n, c_N = len(rows[0]["responses"]), count_right(rows)
     responses = [r for row in rows for r in row["responses"]]
     tokens = max(1, sum(r["tokens"] for r in responses))
     return {
         "problems": len(rows),
-        "samples": n,
-        "pass@k": {str(k): interval(pass_at_k(n, c_N, k), seed) for k in powers(n)},
-        "greedy": interval(first_try(rows), seed) if rows[0]["greedy"] else None,
+        "pass@k": {k: interval(values_N) for k, values_N in pass_at_powers(rows).items()},
+        "greedy": interval(first_try(rows)) if rows[0]["greedy"] else None,
         "entropy": -sum(r["logprob"] for r in responses) / tokens,
         "length": tokens / len(responses),
         "truncated": float(np.mean([r["truncated"] for r in responses])),
@@ -139,39 +119,36 @@ def summarise(rows: list[dict], seed: int) -> dict:
     }
 
 
-def decompose(base: list[dict], rows: list[dict], k: int, seed: int) -> dict:
+def decompose(base: list[dict], rows: list[dict], k: int) -> dict:
     """Self-distillation, capability gain and forgotten problems: counts, shares with intervals, and their rows."""
-    before, after, within_k = first_try(base), first_try(rows), count_right(base, k) > 0
-    result = {"k": k, "problems": len(rows), "delta first try": interval(after * 1.0 - before, seed)}
+    before, after = first_try(base), first_try(rows)
+    within_k = np.array([any(r["verdict"] == "right" for r in row["responses"][:k]) for row in base])
+    result = {"k": k, "problems": len(rows), "delta first try": interval(after * 1.0 - before)}
     for part, mask in zip(PARTS, (~before & after & within_k, ~before & after & ~within_k, before & ~after)):
         ids = [row["row"] for row, chosen in zip(rows, mask) if chosen]
-        result[part] = {"count": len(ids), "share": interval(mask, seed), "rows": ids}
+        result[part] = {"count": len(ids), "share": interval(mask), "rows": ids}
     return result
 
 
-def lift(plain: list[dict], hinted: list[dict], seed: int) -> dict:
-    """pass@k with hints minus pass@k without, at every k that both have the samples for."""
-    (n, c_N), (m, d_N) = ((len(rows[0]["responses"]), count_right(rows)) for rows in (plain, hinted))
-    return {str(k): interval(pass_at_k(m, d_N, k) - pass_at_k(n, c_N, k), seed) for k in powers(min(n, m))}
+def by_group(statistic, *arms: list[dict], **options) -> dict:
+    """A statistic of all problems, and under `by`, if there are several groups of them, of each."""
+    names = list(dict.fromkeys(row["group"] for row in arms[0]))
+    parts = {name: [[row for row in rows if row["group"] == name] for rows in arms] for name in names if len(names) > 1}
+    return statistic(*arms, **options) | {"by": {name: statistic(*part, **options) for name, part in parts.items()}}
 
 
-def make_report(arms: dict[str, list[dict]], base: str, hinted: dict[str, str], k: int, seed: int) -> dict:
-    """arms: rows by label. base: the label of the base, or nothing. hinted: for the label of every arm with hints that
-    of the same model without, or nothing; they are not decomposed."""
-    groups = defaultdict(list)
-    for i, row in enumerate(next(iter(arms.values()))):
-        groups[row["group"]].append(i)
-    by = {label: {group: [rows[i] for i in groups[group]] for group in groups} for label, rows in arms.items()}
-    report = {"models": {}, "decomposition": {}, "lift by hints": {}}
+def make_report(settings: dict[str, dict], arms: dict[str, list[dict]], base="", k=16) -> dict:
+    """Of files by label. `base`, if there is one, is the label of what the others without hints are decomposed by."""
+    report = {"files": settings, "k": k, "models": {}, "decomposition": {}, "lift by hints": {}}
+    plain = {made["model"]: label for label, made in settings.items() if not made["hints"]}
     for label, rows in arms.items():
-        parts = by[label] if len(groups) > 1 else {}
-        report["models"][label] = summarise(rows, seed)
-        report["models"][label]["by"] = {group: summarise(part, seed) for group, part in parts.items()}
-        if base and label != base and label not in hinted:
-            split = {group: decompose(by[base][group], part, k, seed) for group, part in parts.items()}
-            report["decomposition"][label] = decompose(arms[base], rows, k, seed) | {"by": split}
-        if hinted.get(label):
-            report["lift by hints"][hinted[label]] = lift(arms[hinted[label]], rows, seed)
+        report["models"][label] = by_group(summarise, rows)
+        hints, without = settings[label]["hints"], plain.get(settings[label]["model"])
+        if base and label != base and not hints:
+            report["decomposition"][label] = by_group(decompose, arms[base], rows, k=k)
+        if hints and without:
+            before, after = pass_at_powers(arms[without]), pass_at_powers(rows)
+            report["lift by hints"][without] = {at: interval(after[at] - before[at]) for at in before if at in after}
     return report
 
 
@@ -188,86 +165,70 @@ def markdown(header: list[str], rows: list[list[str]]) -> str:
 
 def table(report: dict) -> str:
     """The report's numbers, each with its interval, as Markdown."""
-    models, rows, shares, splits = report["models"], [], [], []
-    ks = [str(k) for k in powers(min(model["samples"] for model in models.values()))[::2]]
-    for label, model in models.items():
+    ks = list(min((model["pass@k"] for model in report["models"].values()), key=len))[::2]
+    rates, shares, changes = [], [], []
+    for label, model in report["models"].items():
         for group, m in {"all": model, **model["by"]}.items():
-            name = label if m is model else ""
-            rows.append([name, group, str(m["problems"]), cell(m["greedy"]), *(cell(m["pass@k"].get(k)) for k in ks)])
+            row = [label if m is model else "", group, str(m["problems"]), cell(m["greedy"])]
+            rates.append(row + [cell(m["pass@k"].get(k)) for k in ks])
         numbers = [model["truncated"], *model["verdicts"].values()]
         shares.append([label, f"{model['entropy']:.3f}", f"{model['length']:.1f}", *map("{:.3f}".format, numbers)])
-    for label, split in report["decomposition"].items():
-        for group, d in {"all": split, **split["by"]}.items():
-            counts = [str(d["problems"]), *(str(d[part]["count"]) for part in PARTS)]
-            splits.append([label if d is split else "", group, *counts, cell(d["delta first try"])])
+    for label, change in report["decomposition"].items():
+        for group, c in {"all": change, **change["by"]}.items():
+            counts = [str(c["problems"]), *(str(c[part]["count"]) for part in PARTS)]
+            changes.append([label if c is change else "", group, *counts, cell(c["delta first try"])])
     lifts = [[label, *(cell(found.get(k)) for k in ks)] for label, found in report["lift by hints"].items()]
-    pass_at = [f"pass@{k}" for k in ks]
-    parts = [markdown(["model", "problems", "count", "greedy", *pass_at], rows),
-             markdown(["model", "entropy", "tokens", "truncated", *verifiers.VERDICTS], shares)]
-    if splits:
-        header = ["since the base", "problems", "count", f"{PARTS[0]} (k = {split['k']})", *PARTS[1:], "Δ first try"]
-        parts.append(markdown(header, splits))
-    if lifts:
-        parts.append(markdown(["lift by hints", *pass_at], lifts))
-    parts.append("In parentheses: 95% bootstrap interval over problems. It has no width where all problems are alike;\n"
-                 "up to 3 / count of others like them may still differ.\n")
-    return "\n\n".join(parts)
+    pass_at, parts = [f"pass@{k}" for k in ks], [f"{PARTS[0]} (k = {report['k']})", *PARTS[1:]]
+    tables = [
+        markdown(["model", "problems", "count", "greedy", *pass_at], rates),
+        markdown(["model", "entropy", "tokens", "truncated", *verifiers.VERDICTS], shares),
+        markdown(["since the base", "problems", "count", *parts, "Δ first try"], changes) if changes else "",
+        markdown(["lift by hints", *pass_at], lifts) if lifts else "",
+        "In parentheses: 95% bootstrap interval over problems. It has no width where all problems are alike;\n"
+        "up to 3 / count of others like them may still differ.\n",
+    ]
+    return "\n\n".join(filter(None, tables))
 
 
-def draw(report: dict, hinted: dict[str, str], title: str, file: Path):
-    """pass@k over k, for all problems and by group, and the decomposition as bars."""
-    models, splits = report["models"], report["decomposition"]
-    groups = list(next(iter(models.values()))["by"])
-    groups = ["all", *groups] if len(groups) <= 5 else ["all"]
-    panels = len(groups) + (1 if splits else 0)
-    height = 1 if panels <= 3 else 2
-    width = -(-panels // height)
-    figure = Figure(figsize=(4 * width, 3.7 * height), layout="constrained")
-    colors = {label: i for i, label in enumerate(label for label in models if not hinted.get(label))}
+def draw(report: dict, file: Path):
+    """pass@k over k for all problems and the first five groups of them, and the decomposition as bars."""
+    models, changes, made = report["models"], report["decomposition"], list(report["files"].values())[0]
+    groups = ["all", *list(models.values())[0]["by"]][:6]
+    panels = len(groups) + min(1, len(changes))
+    shape = -(-panels // 3), min(panels, 3)
+    figure = Figure(figsize=(4.5 * shape[1], 3.7 * shape[0]), layout="constrained")
     for panel, group in enumerate(groups, 1):
-        axis = figure.add_subplot(height, width, panel)
-        for label, model in models.items():
-            m = model if group == "all" else model["by"][group]
+        axis = figure.add_subplot(*shape, panel)
+        for i, (label, model) in enumerate(models.items()):
+            m = {"all": model, **model["by"]}[group]
             ks, (mean, low, high) = [int(k) for k in m["pass@k"]], np.array(list(m["pass@k"].values())).T
-            i = colors[hinted.get(label) or label]
-            style = "--" if label in hinted else "-"
-            axis.plot(ks, mean, style, marker="osD^v"[i % 5], ms=4, mfc="none", color=f"C{i}", label=label)
+            style = "--" if report["files"][label]["hints"] else "-"
+            axis.semilogx(ks, mean, style, base=2, color=f"C{i}", marker="osD^v"[i % 5], ms=4, mfc="none", label=label)
             axis.fill_between(ks, low, high, color=f"C{i}", alpha=0.15, lw=0)
-        axis.set_xscale("log", base=2)
         axis.set_xticks(ks, ks)
-        axis.set(title=f"{group} ({m['problems']} problems)", xlabel="k, samples per problem", ylim=(-0.03, 1.03),
-                 ylabel="pass@k: at least one of k is right")
+        axis.set(title=f"{group} ({m['problems']} problems)", xlabel="k", ylabel="pass@k", ylim=(-0.03, 1.03))
         axis.grid(alpha=0.3)
     figure.axes[0].legend(fontsize=8)
-    if splits:
-        axis = figure.add_subplot(height, width, panels)
-        shares = [np.array([split[part]["share"][0] for split in splits.values()]) for part in PARTS]
-        k = next(iter(splits.values()))["k"]
-        axis.bar(list(splits), shares[0], color="0.6", label=f"self-distillation: the base solves it within {k}")
-        axis.bar(list(splits), shares[1], bottom=shares[0], color="C2", label="capability gain: it does not")
-        axis.bar(list(splits), -shares[2], color="C3", label="forgotten")
-        axis.axhline(0, color="k", lw=0.8)
-        axis.tick_params("x", rotation=20)
+    if changes:
+        axis = figure.add_subplot(*shape, panels)
+        distilled, gained, forgotten = ([change[part]["share"][0] for change in changes.values()] for part in PARTS)
+        axis.bar(list(changes), distilled, color="0.6", label=f"self-distillation: base solves it within {report['k']}")
+        axis.bar(list(changes), gained, bottom=distilled, color="C2", label="capability gain: it does not")
+        axis.bar(list(changes), np.negative(forgotten), color="C3", label="forgotten")
         axis.set(title="what changed at the first try", ylabel="share of problems")
-        axis.margins(y=0.3)
-        axis.legend(fontsize=7, loc="upper left")
-    figure.suptitle(title)
+        axis.legend(fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.1))
+    figure.suptitle(f"{made['dataset']}, {made['samples']} samples per problem; bands: 95% bootstrap over problems")
     figure.savefig(file, dpi=150)
 
 
 # ----------------------------------------------------------------------------------------------------------------- main
 def main(args: Args):
-    settings, arms = read_arms(args)
-    plain = {made["model"]: label for label, made in settings.items() if not made["hints"]}
-    hinted = {label: plain.get(made["model"], "") for label, made in settings.items() if made["hints"]}
-    base = next(iter(arms)) if args.base else ""
-    report = {"settings": vars(args), "files": settings} | make_report(arms, base, hinted, args.k, args.seed)
-    first, out = next(iter(settings.values())), Path(args.out)
+    settings, arms = read_all(args)
+    report, out = make_report(settings, arms, list(arms)[0] if args.base else "", args.k), Path(args.out)
     out.mkdir(parents=True, exist_ok=True)
     (out / "report.json").write_text(json.dumps(report, indent=1))
     (out / "table.md").write_text(table(report))
-    title = f"{first['dataset']}, {first['samples']} samples per problem; bands: 95% bootstrap over problems"
-    draw(report, hinted, title, out / "pass_at_k.png")
+    draw(report, out / "pass_at_k.png")
     print(f"\n{table(report)}\n{out} holds report.json, table.md and pass_at_k.png")
 
 
