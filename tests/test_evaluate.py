@@ -13,7 +13,7 @@ from conftest import ROOT, TOY
 
 import evaluate
 
-TINY = ["--max-prompt-tokens=128", "--max-response-tokens=64"]
+TOY_TEST = dict(dataset=TOY["eval_dataset"], max_prompt_tokens=128, max_response_tokens=64)
 
 
 # ----------------------------------------------------------------------------------------------------------- bad input
@@ -26,12 +26,11 @@ def refused(**flags):
 def test_bad_input_ends_with_a_sentence_before_any_engine_starts(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(evaluate, "start_engine", pytest.fail)
-    toy = dict(dataset=TOY["eval_dataset"], max_prompt_tokens=128, max_response_tokens=64)
-    model = dict(model=TOY["model"], **toy)
-    assert "neither a run, a model's folder nor on the hub" in refused(model="runs/none/at/all", **toy)
+    model = dict(model=TOY["model"], **TOY_TEST)
+    assert "neither a run, a model's folder nor on the hub" in refused(model="runs/none/at/all", **TOY_TEST)
     (tmp_path / "young").mkdir()
     (tmp_path / "young/args.json").write_text("{}")
-    assert "young is a run without a checkpoint yet" in refused(model="young", **toy)
+    assert "young is a run without a checkpoint yet" in refused(model="young", **TOY_TEST)
     assert "reads 4096 tokens" in refused(model=TOY["model"], dataset=TOY["eval_dataset"], max_response_tokens=9999)
     assert "--by taste: " in refused(by="taste", **model)
     (tmp_path / "plain.jsonl").write_text('{"problem": "1+1", "answer": "2"}\n')
@@ -46,8 +45,8 @@ def test_bad_input_ends_with_a_sentence_before_any_engine_starts(tmp_path, monke
 
 # ---------------------------------------------------------------------------------------------------- real evaluations
 def command(*arguments):
-    size = [f"--dataset={TOY['eval_dataset']}", *TINY, "--samples=8", "--max-problems=64"]
-    return [sys.executable, str(ROOT / "evaluate.py"), *size, *arguments]
+    size = "--max-prompt-tokens=128 --max-response-tokens=64 --samples=8 --max-problems=64".split()
+    return [sys.executable, str(ROOT / "evaluate.py"), f"--dataset={TOY['eval_dataset']}", *size, *arguments]
 
 
 def run(command, folder):
@@ -56,7 +55,7 @@ def run(command, folder):
     return done.stdout
 
 
-def test_a_run_and_its_base_with_hints_and_a_kill_in_between(tmp_path):
+def test_a_run_and_its_base_with_hints_and_a_kill_in_between(tmp_path, monkeypatch):
     checkpoints = tmp_path / "runs/mine"
     checkpoints.mkdir(parents=True)
     (checkpoints / "args.json").write_text("{}")
@@ -100,7 +99,9 @@ def test_a_run_and_its_base_with_hints_and_a_kill_in_between(tmp_path):
     shown = next(line for line in text.splitlines() if line.startswith("| mine")).partition("| all")[2]
     assert shown.split() == next(line for line in printed.splitlines() if "| all" in line).partition("| all")[2].split()
 
-    other = subprocess.run([*mine, "--temperature=0.5"], cwd=tmp_path, capture_output=True, text=True)
-    assert other.returncode == 1
-    assert "was made with temperature 1.0, not 0.5: choose another --out" in other.stderr
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(evaluate, "start_engine", pytest.fail)
+    again = dict(model="runs/mine", samples=8, max_problems=64, **TOY_TEST)
+    assert "was made with temperature 1.0, not 0.5: choose another --out" in refused(temperature=0.5, **again)
+    evaluate.main(evaluate.Args(**again))  # it is complete: nothing to sample
     assert responses.read_text().splitlines() == lines
