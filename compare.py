@@ -50,11 +50,13 @@ def read_responses(file: Path) -> tuple[dict, list[dict]]:
         settings, *rows = [json.loads(line) for line in open(file) if line.endswith("\n")]
         return settings, rows[: settings["problems"]]
     except (OSError, ValueError, KeyError, TypeError) as e:
-        sys.exit(f"{file} is not a file of responses that evaluate.py wrote: {e}")
+        sys.exit(f"{file} is not a file of responses that evaluate.py wrote: {e!r}")
 
 
 def read_all(args: Args) -> tuple[dict[str, dict], dict[str, list[dict]]]:
     """Settings and rows of the files by label, the base first. Ends with a sentence if they cannot be compared."""
+    if not args.responses:
+        sys.exit("name at least one file of responses")
     settings, arms = {}, {}
     for given in [args.base, *args.responses] if args.base else args.responses:
         label, _, file = ("", "", given) if Path(given).exists() else given.rpartition("=")
@@ -131,14 +133,14 @@ def decompose(base: list[dict], rows: list[dict], k: int) -> dict:
 
 
 def by_group(statistic, *arms: list[dict], **options) -> dict:
-    """A statistic of all problems, and under `by`, if there are several groups of them, of each."""
+    """A statistic of all problems and, under `by`, of each group of them if there are several."""
     names = list(dict.fromkeys(row["group"] for row in arms[0]))
     parts = {name: [[row for row in rows if row["group"] == name] for rows in arms] for name in names if len(names) > 1}
     return statistic(*arms, **options) | {"by": {name: statistic(*part, **options) for name, part in parts.items()}}
 
 
 def make_report(settings: dict[str, dict], arms: dict[str, list[dict]], base="", k=16) -> dict:
-    """Of files by label. `base`, if there is one, is the label of what the others without hints are decomposed by."""
+    """Settings and rows are by label. All but those with hints are decomposed against `base`, a label or nothing."""
     report = {"files": settings, "k": k, "models": {}, "decomposition": {}, "lift by hints": {}}
     plain = {made["model"]: label for label, made in settings.items() if not made["hints"]}
     for label, rows in arms.items():

@@ -129,6 +129,7 @@ def test_files_that_cannot_be_compared_end_with_a_sentence(tmp_path, monkeypatch
     assert "--k 16 is not among 1 to 2, the responses per problem of b" in refused([f"a={few}"], base=f"b={few}")
     assert "--k 0 is not among" in refused([f"a={few}"], base=f"b={few}", k=0)
     assert "cut.jsonl holds 2 of 64 problems" in refused([cut])
+    assert "name at least one file" in refused([])
     assert "gone.jsonl is not a file of responses" in refused(["gone.jsonl"])
     for text in ("[1, 2]\n", "", "{}\n", "no JSON\n", '{"problem": "1+1", "answer": "2"}\n'):
         (tmp_path / "bad.jsonl").write_text(text)
