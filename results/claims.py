@@ -8,13 +8,12 @@ The verdicts are decided here, by the comparison in each row.
 import json
 from pathlib import Path
 
+import algorithms
 import numpy as np
-
-import toy
-from toy import evaluations, load, markdown, pass_at, spread
+from algorithms import evaluations, load, markdown, pass_at, spread
 
 RESULTS = Path(__file__).parent
-TOY = "`results/toy.py run`"
+TOY = "`results/algorithms.py run`"
 
 
 def theory(file: str, claim: str) -> tuple[str, bool]:
@@ -47,7 +46,7 @@ def verdict(holds: bool, otherwise="does not") -> str:
 
 
 def claims() -> list[list[str]]:
-    models = {name: evaluations(name) for name in toy.RUNS}
+    models = {name: evaluations(name) for name in algorithms.RUNS}
     hard = {name: [pass_at(1, "hard", m) for m in models[name]] for name in models}
     changed = lambda name, part: [m["changed"][part]["count"] for m in models[name]]
     hints = json.loads((RESULTS / "evaluate/hints.json").read_text())
@@ -74,8 +73,8 @@ def claims() -> list[list[str]]:
         f"2e-4, {spread(share('Guide-GRPO'))} with Guide-GRPO",
         verdict(min(share("Guide-GRPO")) > max(share("GRPO slow") + share("GRPO"))))
 
-    last = {name: [toy.final("eval/pass@1/hard", rows) for rows in load(name)]
-            for name in ["Guide-GRPO", *toy.ABLATIONS] if load(name)}
+    last = {name: [algorithms.final("eval/pass@1/hard", rows) for rows in load(name)]
+            for name in ["Guide-GRPO", *algorithms.ABLATIONS] if load(name)}
     for name, other, what, source in [
         ("Guide-GRPO", "no ratio", "The importance ratio to the prompt without the hint", "Guide [paper]"),
         ("Guide-GRPO", "no clip", "The clip of guided tokens", "ours; Guide's code has none"),
@@ -101,7 +100,7 @@ def claims() -> list[list[str]]:
             verdict(all(more), "only while it learns, more slowly" if more[0] else "does not"))
         row(f"{ours} keeps more pass@k than {label}", "two-stage, our reading", TOY,
             f"pass@64, all letters: {spread(widest[ours])} against {spread(widest[full])}; before training "
-            f"{pass_at(64, '', toy.before()):.2f}", verdict(min(widest[ours]) > max(widest[full])))
+            f"{pass_at(64, '', algorithms.before()):.2f}", verdict(min(widest[ours]) > max(widest[full])))
 
     two = "`theory/two_stage.py`"
     stages = [theory("two_stage.md", f"T1, GRPO, {stage}") for stage in ("exploitation", "exploration")]

@@ -1,9 +1,9 @@
 """Every algorithm on the toy, over seeds: runs, evaluations, table and figure.
 
-    python results/toy.py run [NAME ...]     # what is missing of RUNS and ABLATIONS, two at a time, five minutes each
-    python results/toy.py table              # writes results/toy.md, results/toy.png and README's table
+    python results/algorithms.py run [NAME ...]   # what is missing of RUNS and ABLATIONS, two at a time, 5 minutes each
+    python results/algorithms.py table            # writes results/algorithms.md and .png, and README's table
 
-results/toy/NAME-SEED.jsonl is a run's metrics.jsonl, results/toy/NAME-SEED.json the evaluation of its last checkpoint.
+results/algorithms/NAME-SEED.jsonl is a run's metrics.jsonl, NAME-SEED.json the evaluation of its last checkpoint.
 """
 
 import json
@@ -18,8 +18,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 ROOT = Path(__file__).parent.parent
-FOLDER = ROOT / "results/toy"
-BASE = "base=runs/toy-base/base.jsonl"  # responses of the model before training
+FOLDER = ROOT / "results/algorithms"
+BASE = "runs/algorithms-base.jsonl"  # responses of the model before training
 SEEDS = (0, 1, 2)
 LEVELS = ("easy", "medium", "hard")
 LIMITS = "--max-prompt-tokens 128 --max-response-tokens 64"
@@ -48,7 +48,7 @@ KEPT = ("step", "eval/pass", "reward/mean", "sampler/", "group/", "guide/ratio_m
 
 
 def call(command: str):
-    """Runs a script on one thread, and leaves what it prints in results/toy/log.txt."""
+    """Runs a script on one thread, and leaves what it prints in results/algorithms/log.txt."""
     print(command, flush=True)
     with open(FOLDER / "log.txt", "a") as log:
         subprocess.run([sys.executable, *command.split()], cwd=ROOT, check=True, stdout=log, stderr=log,
@@ -58,16 +58,16 @@ def call(command: str):
 def train(name, seed):
     """The run and its evaluation, unless they are there: NAME-SEED.jsonl and NAME-SEED.json."""
     label = f"{name}-{seed}".replace(" ", "-")
-    run = f"runs/toy-{label}"
+    run = f"runs/algorithms-{label}"
     metrics, evaluation = FOLDER / f"{label}.jsonl", FOLDER / f"{label}.json"
     if not metrics.exists():
-        call(f"{ALL[name]} {TOY} --seed {seed} --name toy-{label} --resume")
+        call(f"{ALL[name]} {TOY} --seed {seed} --name algorithms-{label} --resume")
         rows = [json.loads(line) for line in open(ROOT / run / "metrics.jsonl")]
         slim = [{k: float(f"{v:.4g}") for k, v in row.items() if k.startswith(KEPT)} for row in rows]
         metrics.write_text("".join(json.dumps(row) + "\n" for row in slim))
     if name in RUNS and not evaluation.exists():
-        call(f"evaluate.py --model after={run} --base {BASE} --dataset toy/test.jsonl {LIMITS} --seed {seed} "
-             f"--out {run}/evaluation")
+        call(f"evaluate.py --model {run} --dataset toy/test.jsonl {LIMITS} --seed {seed} --out {run}/responses.jsonl")
+        call(f"compare.py after={run}/responses.jsonl --base base={BASE} --out {run}/evaluation")
         report = json.loads((ROOT / run / "evaluation/report.json").read_text())
         evaluation.write_text(json.dumps({part: report[part] for part in ("models", "decomposition")}))
 
@@ -139,8 +139,8 @@ def table():
     brief(columns, rows)
     text = [
         "# The toy, 160 steps of 24 problems × 8 responses",
-        f"`python results/toy.py run` trains and evaluates what is missing, `table` redraws. {platform.machine()}, "
-        f"{os.cpu_count()} CPU cores, one thread a run, float32.\n\n![curves](toy.png)",
+        "`python results/algorithms.py run` trains and evaluates what is missing, `table` redraws. "
+        f"{platform.machine()}, {os.cpu_count()} CPU cores, one thread a run, float32.\n\n![curves](algorithms.png)",
         "Held-out problems after training, 64 samples each: mean ± standard deviation over seeds; pass@1 where nothing "
         "else\nis said; entropy in nats per token. The last three count problems of 144 at the first sample, of base "
         "and\nmodel, with k = 16.",
@@ -150,13 +150,13 @@ def table():
         "guided token.",
         markdown(["Guide-GRPO", "command", *LEVELS, "hard by seed", "half at step", "largest ratio"], ablations),
     ]
-    (ROOT / "results/toy.md").write_text("\n\n".join(text) + "\n")
+    (ROOT / "results/algorithms.md").write_text("\n\n".join(text) + "\n")
     print("\n\n".join(text))
     draw()
 
 
 def brief(columns: list[str], rows: list[list[str]]):
-    """The table of README.md between its marks: a few columns of toy.md, each run named with its learning rate."""
+    """README's table between its marks: a few columns of algorithms.md, each run named with its learning rate."""
     short, cells = ["easy", "medium", "hard", "all, pass@64", "entropy"], []
     for name, command, _, *values in rows:
         rate = command.partition("--lr ")[2].split("`")[0].split(" ")[0]
@@ -206,13 +206,13 @@ def draw():
         axis.grid(alpha=0.3)
     axes[0, 2].legend(fontsize=8, loc="center right")
     figure.suptitle("The toy: mean over seeds, band from the lowest to the highest; solid at rate 2e-4, dashed at 1e-4")
-    figure.savefig(ROOT / "results/toy.png", dpi=110)
+    figure.savefig(ROOT / "results/algorithms.png", dpi=110)
 
 
 if __name__ == "__main__":
     FOLDER.mkdir(exist_ok=True)
     if sys.argv[1:2] == ["run"]:
-        call(f"evaluate.py --model base=toy/model --dataset toy/test.jsonl {LIMITS} --out runs/toy-base")
+        call(f"evaluate.py --model toy/model --dataset toy/test.jsonl {LIMITS} --out {BASE}")
         asked = [sys.argv[2:]] if sys.argv[2:] else [RUNS, ABLATIONS]
         jobs = [(name, seed) for names in asked for seed in SEEDS for name in names]
         with ThreadPoolExecutor(2) as pool:
