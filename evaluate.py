@@ -94,8 +94,7 @@ def open_model(model: str, args: Args):
 
 def select_problems(tokenizer, args: Args) -> list[guide_grpo.Problem]:
     """The problems that will be asked."""
-    rows = load_problems(args.dataset, tokenizer, args).to_list()[: args.max_problems or None]
-    problems = [guide_grpo.Problem(**row) for row in rows]
+    problems = load_problems(args.dataset, tokenizer, args)[: args.max_problems or None]
     if args.hints:
         problems = [p for p in problems if p.hint_ids]
     require(problems, f"--hints: no problem of {args.dataset} has a hint that fits: add a column hint, see hints.py")

@@ -557,10 +557,10 @@ PROBLEM = "problem", "question", "prompt"  # columns, of which the first that ha
 ANSWER = "answer", "solution", "reward_model.ground_truth", "test_list", "test"
 
 
-    """What a row of a dataset asks and what is right: `messages` (chat turns; a text is the user's, with the instruction
-    after it), `answer` as `verify` wants it, `verifier`, `level` and `hint`. A row may be JSON in a column `jsonl`. Raises
-    ValueError with a sentence."""
-    ValueError with a sentence."""
+def read_row(row: dict, verifier: str, instruction: str) -> dict:
+    """What a row of a dataset asks and what is right: `messages` (chat turns; a text is the user's, then the
+    instruction), `answer` as `verify` wants it, `verifier`, `level` and `hint`. A row may be JSON in a column `jsonl`.
+    Raises ValueError with a sentence."""
     row = json.loads(row["jsonl"]) if "jsonl" in row else row
     verifier, level = row.get("verifier") or verifier, row.get("level")
     problem, answer = column(row, *PROBLEM), column(row, *ANSWER)
