@@ -2,21 +2,18 @@ r"""What did training change? Files of responses, side by side: pass@k with inte
 
     python compare.py GRPO=evals/grpo.jsonl Guide=evals/guide.jsonl --base evals/model.jsonl --out evals
 
-leaves report.json, table.md and pass_at_k.png in --out. With U / S the problems that the base fails / solves at its
-first try and I[·] the indicator,
+With U / S the problems that the base fails / solves at its first try and I[·] the indicator,
 
     gain       =  Σ_{i∈U} I[model solves i]
                   ├─ self-distillation   the base solves i within k samples
                   └─ capability gain     it does not
     forgotten  =  Σ_{i∈S} I[model fails i]                            Δ first try = (gain − forgotten) / N
 
-The two names are the Guide paper's (Nath et al., arXiv 2506.13923); the formulas are ours, after its idea, and k = 16
-is what summaries of it report. The first try is the first sample, or the greedy response of files made with --greedy,
-which may solve what samples rarely do. With more samples the base may solve more, so raise --k before believing in a
-capability gain. Samples differ by chance: a model compared with itself gains and forgets Σ p(1 − p) problems each.
-Intervals are the middle 95% of 2,000 bootstrap resamples of the problems, and know nothing of other training seeds.
-With a file made with --hints, all are compared on the problems that have one; the lift is pass@k with hints minus that
-of the same model without.
+The names are the Guide paper's (Nath et al., arXiv 2506.13923); the formulas are ours, and k = 16 is what summaries of
+it report. The first try is the first sample, or with --greedy the greedy response. A larger --k finds less capability
+gain. Samples differ by chance: a model compared with itself gains and forgets Σ p(1 − p) problems each. Intervals are
+95% of 2,000 bootstrap resamples of the problems, and know nothing of other training seeds. With a file made with
+--hints, all are compared on the problems that have one; the lift is pass@k with hints minus that without.
 """
 
 import json
@@ -43,7 +40,6 @@ class Args:
     k: int = 16  # Samples within which the base solves a problem that counts as self-distillation
 
 
-# -------------------------------------------------------------------------------------------------------------- reading
 def read_responses(file: Path) -> tuple[dict, list[dict]]:
     """Settings and rows of a file of responses, without a last row cut short. Ends with a sentence if it is none."""
     try:
@@ -55,8 +51,6 @@ def read_responses(file: Path) -> tuple[dict, list[dict]]:
 
 def read_all(args: Args) -> tuple[dict[str, dict], dict[str, list[dict]]]:
     """Settings and rows of the files by label, the base first. Ends with a sentence if they cannot be compared."""
-    if not args.responses:
-        sys.exit("name at least one file of responses")
     settings, arms = {}, {}
     for given in [args.base, *args.responses] if args.base else args.responses:
         label, _, file = ("", "", given) if Path(given).exists() else given.rpartition("=")
@@ -70,7 +64,7 @@ def read_all(args: Args) -> tuple[dict[str, dict], dict[str, list[dict]]]:
         hinted = {row["row"] for row in arms[label]}
         arms = {other: [row for row in rows if row["row"] in hinted] for other, rows in arms.items()}
     asked = {label: [(row["row"], row["answer"], row["group"]) for row in rows] for label, rows in arms.items()}
-    first = list(arms)[0]
+    first = next(iter(arms), None) or sys.exit("name at least one file of responses")
     for label in arms:
         if asked[label] != asked[first] or settings[label]["greedy"] != settings[first]["greedy"]:
             sys.exit(f"{first} and {label} did not answer the same problems ({len(asked[first])} and "
@@ -80,7 +74,6 @@ def read_all(args: Args) -> tuple[dict[str, dict], dict[str, list[dict]]]:
     return settings, arms
 
 
-# ----------------------------------------------------------------------------------------------------------- statistics
 def pass_at_k(n: int, c_N: np.ndarray, k: int) -> np.ndarray:
     """1 − C(n − c, k) / C(n, k) for each problem's c right responses among n (Chen et al., arXiv 2107.03374, eq. 1)."""
     drawn = np.arange(k)
@@ -107,7 +100,7 @@ def interval(values_N: np.ndarray) -> list[float]:
 
 
 def summarise(rows: list[dict]) -> dict:
-    """Everything that is said of one model on some problems. Entropy is −log π per sampled token, in nats."""
+    """All that is said of one model on some problems. Entropy is −log π per sampled token, in nats."""
     responses = [r for row in rows for r in row["responses"]]
     tokens = max(1, sum(r["tokens"] for r in responses))
     return {
@@ -154,7 +147,6 @@ def make_report(settings: dict[str, dict], arms: dict[str, list[dict]], base="",
     return report
 
 
-# ----------------------------------------------------------------------------------------------------- table and figure
 def cell(estimate: list[float] | None) -> str:
     return "{:.3f} ({:.3f}–{:.3f})".format(*estimate) if estimate else "–"
 
@@ -173,8 +165,8 @@ def table(report: dict) -> str:
         for group, m in {"all": model, **model["by"]}.items():
             row = [label if m is model else "", group, str(m["problems"]), cell(m["greedy"])]
             rates.append(row + [cell(m["pass@k"].get(k)) for k in ks])
-        numbers = [model["truncated"], *model["verdicts"].values()]
-        shares.append([label, f"{model['entropy']:.3f}", f"{model['length']:.1f}", *map("{:.3f}".format, numbers)])
+        verdicts = map("{:.3f}".format, (model["truncated"], *model["verdicts"].values()))
+        shares.append([label, f"{model['entropy']:.3f}", f"{model['length']:.1f}", *verdicts])
     for label, change in report["decomposition"].items():
         for group, c in {"all": change, **change["by"]}.items():
             counts = [str(c["problems"]), *(str(c[part]["count"]) for part in PARTS)]
@@ -204,12 +196,11 @@ def draw(report: dict, file: Path):
         for i, (label, model) in enumerate(models.items()):
             m = {"all": model, **model["by"]}[group]
             ks, (mean, low, high) = [int(k) for k in m["pass@k"]], np.array(list(m["pass@k"].values())).T
-            style = "--" if report["files"][label]["hints"] else "-"
-            axis.semilogx(ks, mean, style, base=2, color=f"C{i}", marker="osD^v"[i % 5], ms=4, mfc="none", label=label)
+            style = ("--" if report["files"][label]["hints"] else "-") + "osD^v"[i % 5]
+            axis.semilogx(ks, mean, style, base=2, color=f"C{i}", ms=4, mfc="none", label=label)
             axis.fill_between(ks, low, high, color=f"C{i}", alpha=0.15, lw=0)
-        axis.set_xticks(ks, ks)
         axis.set(title=f"{group} ({m['problems']} problems)", xlabel="k", ylabel="pass@k", ylim=(-0.03, 1.03))
-        axis.grid(alpha=0.3)
+        axis.set_xticks(ks, ks)
     figure.axes[0].legend(fontsize=8)
     if changes:
         axis = figure.add_subplot(*shape, panels)
@@ -223,7 +214,6 @@ def draw(report: dict, file: Path):
     figure.savefig(file, dpi=150)
 
 
-# ----------------------------------------------------------------------------------------------------------------- main
 def main(args: Args):
     settings, arms = read_all(args)
     report, out = make_report(settings, arms, list(arms)[0] if args.base else "", args.k), Path(args.out)
