@@ -302,7 +302,8 @@ class Policy(nn.Module):
         ids [B, L] are padded on the right and need no attention mask: no token sees a later pad. The vocabulary is
         scored for 512 tokens at a time and again in the backward pass: [B, L, vocabulary] would fill the memory."""
         with torch.autocast(DEVICE, torch.bfloat16, enabled=GPU, cache_enabled=False):
-            hidden = self.lm.base_model(input_ids=ids, use_cache=False).last_hidden_state[:, :-1][mask]
+            # forward, because vLLM replaces the __call__ of families that it serves through transformers
+            hidden = self.lm.base_model.forward(input_ids=ids, use_cache=False).last_hidden_state[:, :-1][mask]
             chunks = zip(hidden.split(512), ids[:, 1:][mask].split(512))
             scores = [checkpoint(self.score, *chunk, use_reentrant=False) for chunk in chunks]
         logprobs, entropy = (torch.cat(part) for part in zip(*scores))
