@@ -1,5 +1,7 @@
 """The real vLLM engine: what it reports is what the policy computes, before and after new weights."""
 
+import dataclasses
+
 import pytest
 import torch
 
@@ -68,3 +70,13 @@ def test_rollouts_are_verified_and_truncation_is_known(engine, policy, problems,
     args.max_response_tokens = 5
     (cut,) = grpo.sample(engine, problems[:1], 8, args)
     assert all(r.truncated and len(r.token_ids) == 5 and r.verdict == "unparsed" for r in cut)
+
+
+def test_a_response_that_was_cut_is_never_right(engine, policy, problems, args, tmp_path):
+    (tmp_path / "yes.py").write_text("def always(response, answer):\n    return True\n")
+    praised = dataclasses.replace(problems[0], verifier=f"{tmp_path}/yes.py:always")
+    args.max_response_tokens = 46  # what a solution of the base takes, its end included
+    (group,) = grpo.sample(engine, [praised], 32, args)
+    args.max_response_tokens = 45
+    (cut,) = grpo.sample(engine, [praised], 32, args)
+    assert {(r.truncated, r.verdict, r.reward) for r in group + cut} == {(False, "right", 1.0), (True, "unparsed", 0.0)}

@@ -162,3 +162,17 @@ def test_a_step_that_is_not_finite_names_the_last_checkpoint(tmp_path):
     log = (tmp_path / "log.txt").read_text()
     assert "a gradient is not finite, and its update was not made; lower --lr?" in log
     assert [path.name for path in grpo.checkpoints(tmp_path / "runs/run")] == ["step_000001"]
+
+
+@pytest.mark.parametrize(
+    "flags, sentence",
+    [
+        (dict(max_logprob_gap=1e-12), "with the same weights, sampler and trainer differ by"),
+        (dict(verifier="broken.py:verify"), "the verifier failed on every response of this step"),
+    ],
+)
+def test_a_step_that_cannot_be_trusted_is_neither_logged_nor_saved(tmp_path, flags, sentence):
+    (tmp_path / "broken.py").write_text("def verify(response, answer):\n    raise RuntimeError('never works')\n")
+    assert start("grpo.py", tmp_path, steps=4, save_every=1, **flags).wait() == 1
+    assert sentence in (tmp_path / "log.txt").read_text()
+    assert lines(tmp_path) == 1 and not grpo.checkpoints(tmp_path / "runs/run")

@@ -1,5 +1,6 @@
 """What users feed in: common datasets load unconverted, and bad input ends with one sentence before the engine."""
 
+import gzip
 import json
 import subprocess
 import sys
@@ -42,6 +43,43 @@ def test_common_formats_load_unconverted(tmp_path, tokenizer, args, name, row, a
     assert prompt in problem.prompt
     assert ("\\boxed{}" in problem.prompt) == (name != "a.parquet")  # the instruction follows plain text only
     assert problem.prompt_ids == tokenizer(problem.prompt, add_special_tokens=False).input_ids
+
+
+ROWS = [{"problem": f"{i} + 1 = ?", "answer": str(i + 1), "level": 0} for i in range(4)]
+
+
+@pytest.mark.parametrize(
+    "name", ["a.jsonl", "a.jsonl.gz", "lines.json", "list.json", "a.csv", "a.tsv", "a.parquet", "folder", "saved"]
+)
+def test_every_kind_of_file_holds_the_same_problems(tmp_path, tokenizer, args, name):
+    path, rows = tmp_path / name, datasets.Dataset.from_list(ROWS)
+    lines = "".join(json.dumps(row) + "\n" for row in ROWS)
+    if name == "a.jsonl.gz":
+        path.write_bytes(gzip.compress(lines.encode()))
+    elif name in ("a.jsonl", "lines.json", "list.json"):
+        path.write_text(json.dumps(ROWS, indent=1) if name == "list.json" else lines)
+    elif name in ("a.csv", "a.tsv"):
+        rows.to_csv(path, sep="," if name == "a.csv" else "\t")
+    elif name == "folder":
+        path.mkdir()
+        rows.select([0, 1]).to_parquet(path / "0.parquet")
+        rows.select([2, 3]).to_parquet(path / "1.parquet")
+    elif name == "a.parquet":
+        rows.to_parquet(path)
+    else:
+        rows.save_to_disk(path)
+    problems = grpo.load_problems(str(path), tokenizer, args)
+    assert [p.answer for p in problems] == ["1", "2", "3", "4"] and "2 + 1 = ?" in problems[2].prompt
+    assert all(p.level == "0" for p in problems)
+
+
+def test_slices_and_integers_of_any_size(tmp_path, tokenizer, args):
+    big = 3**100
+    path = write(tmp_path / "a.jsonl", [*ROWS, {"problem": "?", "answer": big}, {"problem": "?", "answer": "text"}])
+    assert [p.answer for p in grpo.load_problems(path, tokenizer, args)][4:] == [str(big), "text"]
+    assert [p.answer for p in grpo.load_problems(f"{path}::train[1:3]", tokenizer, args)] == ["2", "3"]
+    with pytest.raises(SystemExit, match="cannot load the dataset .*Unknown split"):
+        grpo.load_problems(f"{path}::test", tokenizer, args)
 
 
 def test_each_row_may_name_its_verifier(tmp_path, tokenizer, args):
