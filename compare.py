@@ -10,10 +10,9 @@ With U / S the problems that the base fails / solves at its first try and I[·] 
     forgotten  =  Σ_{i∈S} I[model fails i]                            Δ first try = (gain − forgotten) / N
 
 The names are the Guide paper's (Nath et al., arXiv 2506.13923); the formulas are ours, and k = 16 is what summaries of
-it report. The first try is the first sample, or with --greedy the greedy response. A larger --k finds less capability
-gain. Samples differ by chance: a model compared with itself gains and forgets Σ p(1 − p) problems each. Intervals are
-95% of 2,000 bootstrap resamples of the problems, and know nothing of other training seeds. With a file made with
---hints, all are compared on the problems that have one; the lift is pass@k with hints minus that without.
+it report. The first try is the first sample, or with --greedy the greedy response. Samples differ by chance: a model
+compared with itself gains and forgets Σ p(1 − p) problems each. Intervals are 95% of 2,000 bootstrap resamples of the
+problems. With a file made with --hints, all are compared on the problems that have one; the lift is with minus without.
 """
 
 import json
@@ -53,8 +52,7 @@ def read_all(args: Args) -> tuple[dict[str, dict], dict[str, list[dict]]]:
     """Settings and rows of the files by label, the base first. Ends with a sentence if they cannot be compared."""
     settings, arms = {}, {}
     for given in [args.base, *args.responses] if args.base else args.responses:
-        label, _, file = ("", "", given) if Path(given).exists() else given.rpartition("=")
-        label = label or Path(file).stem
+        label, file = given.split("=", 1) if "=" in given else (Path(given).stem, given)
         if label in arms:
             sys.exit(f"two files have the same label {label}: write LABEL=FILE")
         settings[label], arms[label] = made, rows = read_responses(Path(file))
@@ -64,11 +62,10 @@ def read_all(args: Args) -> tuple[dict[str, dict], dict[str, list[dict]]]:
         hinted = {row["row"] for row in arms[label]}
         arms = {other: [row for row in rows if row["row"] in hinted] for other, rows in arms.items()}
     asked = {label: [(row["row"], row["answer"], row["group"]) for row in rows] for label, rows in arms.items()}
-    first = next(iter(arms), None) or sys.exit("name at least one file of responses")
+    first = list(arms)[0] if arms else sys.exit("name at least one file of responses")
     for label in arms:
         if asked[label] != asked[first] or settings[label]["greedy"] != settings[first]["greedy"]:
-            sys.exit(f"{first} and {label} did not answer the same problems ({len(asked[first])} and "
-                     f"{len(asked[label])}), or not with the same --by and --greedy")
+            sys.exit(f"{first} and {label} did not answer the same problems, or not with the same --by and --greedy")
     if args.base and not 0 < args.k <= settings[first]["samples"]:
         sys.exit(f"--k {args.k} is not among 1 to {settings[first]['samples']}, the responses per problem of {first}")
     return settings, arms
@@ -104,11 +101,9 @@ def summarise(rows: list[dict]) -> dict:
     responses = [r for row in rows for r in row["responses"]]
     tokens = max(1, sum(r["tokens"] for r in responses))
     return {
-        "problems": len(rows),
-        "pass@k": {k: interval(values_N) for k, values_N in pass_at_powers(rows).items()},
+        "problems": len(rows), "pass@k": {k: interval(values_N) for k, values_N in pass_at_powers(rows).items()},
         "greedy": interval(first_try(rows)) if rows[0]["greedy"] else None,
-        "entropy": -sum(r["logprob"] for r in responses) / tokens,
-        "length": tokens / len(responses),
+        "entropy": -sum(r["logprob"] for r in responses) / tokens, "length": tokens / len(responses),
         "truncated": float(np.mean([r["truncated"] for r in responses])),
         "verdicts": {v: float(np.mean([r["verdict"] == v for r in responses])) for v in verifiers.VERDICTS},
     }
@@ -188,11 +183,9 @@ def draw(report: dict, file: Path):
     """pass@k over k for all problems and the first five groups of them, and the decomposition as bars."""
     models, changes, made = report["models"], report["decomposition"], list(report["files"].values())[0]
     groups = ["all", *list(models.values())[0]["by"]][:6]
-    panels = len(groups) + min(1, len(changes))
-    shape = -(-panels // 3), min(panels, 3)
-    figure = Figure(figsize=(4.5 * shape[1], 3.7 * shape[0]), layout="constrained")
-    for panel, group in enumerate(groups, 1):
-        axis = figure.add_subplot(*shape, panel)
+    figure = Figure(figsize=(4.2 * (len(groups) + bool(changes)), 3.7), layout="constrained")
+    axes = figure.subplots(1, len(groups) + bool(changes), squeeze=False)[0]
+    for axis, group in zip(axes, groups):
         for i, (label, model) in enumerate(models.items()):
             m = {"all": model, **model["by"]}[group]
             ks, (mean, low, high) = [int(k) for k in m["pass@k"]], np.array(list(m["pass@k"].values())).T
@@ -201,15 +194,14 @@ def draw(report: dict, file: Path):
             axis.fill_between(ks, low, high, color=f"C{i}", alpha=0.15, lw=0)
         axis.set(title=f"{group} ({m['problems']} problems)", xlabel="k", ylabel="pass@k", ylim=(-0.03, 1.03))
         axis.set_xticks(ks, ks)
-    figure.axes[0].legend(fontsize=8)
+    axes[0].legend(fontsize=8)
     if changes:
-        axis = figure.add_subplot(*shape, panels)
         distilled, gained, forgotten = ([change[part]["share"][0] for change in changes.values()] for part in PARTS)
-        axis.bar(list(changes), distilled, color="0.6", label=f"self-distillation: base solves it within {report['k']}")
-        axis.bar(list(changes), gained, bottom=distilled, color="C2", label="capability gain: it does not")
-        axis.bar(list(changes), np.negative(forgotten), color="C3", label="forgotten")
-        axis.set(title="what changed at the first try", ylabel="share of problems")
-        axis.legend(fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.1))
+        axes[-1].bar(list(changes), distilled, color="0.6", label=f"{PARTS[0]}: base solves it within {report['k']}")
+        axes[-1].bar(list(changes), gained, bottom=distilled, color="C2", label="capability gain: it does not")
+        axes[-1].bar(list(changes), np.negative(forgotten), color="C3", label="forgotten")
+        axes[-1].set(title="what changed at the first try", ylabel="share of problems")
+        axes[-1].legend(fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.1))
     figure.suptitle(f"{made['dataset']}, {made['samples']} samples per problem; bands: 95% bootstrap over problems")
     figure.savefig(file, dpi=150)
 
