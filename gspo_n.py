@@ -63,6 +63,7 @@ os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "1")  # GiB
 os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", "nobind")
 
 WHOLE = dcp.StateDictOptions(full_state_dict=True, cpu_offload=True)  # tensors unsharded, on rank 0; all ranks call
+FROM_WHOLE = dcp.StateDictOptions(full_state_dict=True)
 MAY_BE_ZERO = ("seed", "steps", "clip_low", "clip_high", "kl_coef", "positive_weight")  # flags
 LOGS = ("metrics.jsonl", "rollouts.jsonl")
 SIGNALS = []  # SIGTERM or Ctrl-C, once received
@@ -157,16 +158,16 @@ def load_rows(source: str) -> datasets.Dataset:
     """The rows of FILE, FOLDER or NAME[:CONFIG[:SPLIT]]. Those of .jsonl stay text, in a column `jsonl`, until they are
     used: an integer in them may have any size and a column any type, which Arrow's may not."""
     name, config, split = (source.split(":", 2) + ["", "train"])[:3]
-    path, options = Path(name), dict(split=split or "train")
+    path, split = Path(name), split or "train"
     with user_error(f"cannot load the dataset {source}"):
         if ".jsonl" in path.suffixes:
-            rows = datasets.load_dataset("text", data_files=name, **options).rename_column("text", "jsonl")
+            rows = datasets.load_dataset("text", data_files=name, split=split).rename_column("text", "jsonl")
         elif path.is_file():
-            rows = datasets.load_dataset(str(path.parent), data_files=path.name, **options)
+            rows = datasets.load_dataset(str(path.parent), data_files=path.name, split=split)
         elif (path / "state.json").exists():  # of save_to_disk
             rows = datasets.load_from_disk(name)
         else:
-            rows = datasets.load_dataset(name, config or None, **options)
+            rows = datasets.load_dataset(name, config or None, split=split)
     require(len(rows), f"the dataset {source} has no rows")
     return rows
 
@@ -442,6 +443,7 @@ def evaluate(engine, problems: list[Problem], step: int, args: Args) -> dict:
     shares = rollout_metrics(groups)
     metrics |= {"eval/unparsed": shares["reward/unparsed"], "eval/error": shares["reward/error"],
                 "eval/truncated": shares["response/truncated"]}
+    wandb.log(metrics, step=step)
     tqdm.write(f"[step {step}] " + ", ".join(f"{name} {value:.3f}" for name, value in metrics.items()))
     return metrics
 
@@ -490,8 +492,7 @@ def load_checkpoint(run: Path, args: Args) -> tuple[Policy, dict]:
 
 # ----------------------------------------------------------------------------------------------------------------- main
 def seed_everything(seed: int, step: int, engine: int = 0):
-    """Of torch and numpy, from which vLLM draws in this process: a resumed run needs no saved state if every step has a
-    seed, and the ranks of one engine must draw the same samples."""
+    """vLLM draws from torch and numpy. With a seed for each step and engine, a resumed run needs no saved state."""
     seed = hash((seed, step, engine))
     torch.manual_seed(seed)
     np.random.seed(seed % 2**32)
@@ -512,7 +513,7 @@ def main(args: Args):
         tokenizer, config = AutoTokenizer.from_pretrained(args.model), AutoConfig.from_pretrained(args.model)
     reads = getattr(config, "max_position_embeddings", np.inf)
     tokens = args.max_prompt_tokens + args.max_response_tokens
-    require(tokens <= reads, f"{args.model} reads {reads} tokens: lower --max-{{prompt,response}}-tokens")
+    require(tokens <= reads, f"the model reads {reads} tokens: lower --max-prompt-tokens or --max-response-tokens")
     problems = load_problems(args.dataset, tokenizer, args)
     if args.eval_dataset:
         held_out = load_problems(args.eval_dataset, tokenizer, args)[: args.eval_problems]
@@ -522,7 +523,7 @@ def main(args: Args):
     require(len(problems) >= args.problems, f"{len(problems)} problems to train on are fewer than --problems")
 
     # models
-    with user_error(f"cannot write to {run}"):
+    with user_error("cannot write to runs/"):
         run.mkdir(parents=True, exist_ok=True)
     policy, trainer = load_checkpoint(run, args)
     reference = Policy(args).requires_grad_(False) if args.kl_coef else None
@@ -531,7 +532,7 @@ def main(args: Args):
     reference = reference and shard(reference)
     optimizer = torch.optim.AdamW(policy.parameters(), args.lr, (0.9, 0.99), weight_decay=0.0, fused=GPU)
     if trainer:
-        dcp.set_optimizer_state_dict(policy, optimizer, trainer["optimizer"], options=WHOLE)
+        dcp.set_optimizer_state_dict(policy, optimizer, trainer["optimizer"], options=FROM_WHOLE)
         optimizer.param_groups[0]["lr"] = args.lr  # of the flags, not of the checkpoint
     done = trainer.get("step", 0)
 
@@ -595,7 +596,7 @@ def main(args: Args):
             trainer = {"log_bytes": {name: (run / name).stat().st_size for name in LOGS}}
             trainer["optimizer"] = dcp.get_optimizer_state_dict(policy, optimizer, options=WHOLE)
             saved = save_checkpoint(policy, tokenizer, trainer, run, step, args)
-            require(saved or not last, f"{run} lacks the checkpoint of step {step}")
+            require(saved or not last, "the last checkpoint could not be written, see above")
         if stopped:
             print("stopped by a signal: the same command with --resume goes on")
             break

@@ -121,7 +121,7 @@ def test_unreadable_checkpoints_are_named_and_half_written_ones_ignored(tmp_path
     assert trainer["step"] == 3
     assert all(torch.equal(a, b) for a, b in zip(loaded.parameters(), policy.parameters()))
     fresh = torch.optim.AdamW(loaded.parameters(), lr=5e-4)
-    grpo.dcp.set_optimizer_state_dict(loaded, fresh, trainer["optimizer"], options=grpo.WHOLE)
+    grpo.dcp.set_optimizer_state_dict(loaded, fresh, trainer["optimizer"], options=grpo.FROM_WHOLE)
     for a, b in zip(fresh.state.values(), optimizer.state.values()):
         assert all(torch.equal(a[name], b[name]) for name in ("step", "exp_avg", "exp_avg_sq"))
 
