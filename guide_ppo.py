@@ -184,8 +184,6 @@ def load_rows(source: str) -> datasets.Dataset:
             rows = datasets.load_dataset("text", data_files=name, split=split).rename_column("text", "jsonl")
         elif path.is_file():
             rows = datasets.load_dataset(str(path.parent), data_files=path.name, split=split)
-        elif (path / "state.json").exists():  # of save_to_disk
-            rows = datasets.load_from_disk(name)
         else:
             rows = datasets.load_dataset(name, config or None, split=split)
     require(len(rows), f"the dataset {source} has no rows")
@@ -214,7 +212,7 @@ def add_hint(messages: list[dict], hint: str | list[dict]) -> list[dict]:
 def load_problems(source: str, tokenizer, args: Args) -> list[Problem]:
     """Problems with a readable answer and a prompt that fits. Ends with a sentence if a row has none, or all."""
     rows, problems = load_rows(source), []
-    for index, row in enumerate(tqdm(rows, desc=f"reading {source}", leave=False, disable=RANK > 0)):
+    for index, row in enumerate(tqdm(rows, desc=source, leave=False, disable=RANK > 0)):
         try:
             row = verifiers.read_row(row, args.verifier, args.instruction)
             prompt, prompt_ids = encode(row["messages"], tokenizer)
@@ -313,8 +311,7 @@ def sample(engine, problems: list[Problem], n: int, args: Args, guided: bool = F
     for r, verdict in zip(complete, verdicts):
         r.verdict, r.reward = verdict, float(verdict == "right")
     groups = [rollouts[i : i + n] for i in range(0, len(rollouts), n)]
-    shares = all_gather(groups)[:: args.vllm_tp]  # the ranks of one engine have the same
-    return sum(shares, [])
+    return sum(all_gather(groups)[:: args.vllm_tp], [])  # the ranks of one engine have the same
 
 
 def guide(engine, groups: list[list[Rollout]], args: Args) -> dict:
@@ -483,13 +480,14 @@ def reshape_gamma(policy: Policy, groups: list[list[Rollout]], args: Args) -> fl
 
 # --------------------------------------------------------------------------------- update, sync, evaluation, checkpoint
 def microbatches(rollouts: list[Rollout], budget: int) -> list[list]:
-    """The rollouts in batches of like length, of at most `budget` padded tokens or of one rollout. Rank k takes every
-    WORLD-th from k on; FSDP wants equally many on every rank, so some may be a rollout without a response."""
+    """The rollouts in batches of like length, so of little padding, of at most `budget` padded tokens or of one rollout.
+    Rank k takes every WORLD-th from k on; FSDP wants equally many on every rank, so some may have no response."""
     batches, rest = [], sorted(rollouts, key=attrgetter("total_tokens"), reverse=True)
     while rest:
         size = max(1, budget // rest[0].total_tokens)
-        batches.append(rest[:size])
-        rest = rest[size:]
+        batch = [r for r in rest[:size] if r.total_tokens > 0.85 * rest[0].total_tokens]
+        batches.append(batch)
+        rest = rest[len(batch) :]
     while len(batches) % WORLD:
         batches.append([replace(rollouts[0], token_ids=[], logprobs=[])])
     return batches
@@ -640,7 +638,7 @@ def seed_everything(seed: int, step: int, engine: int = 0):
 def stop_at_signal(number, frame):
     """Notes SIGTERM or Ctrl-C for the end of the step."""
     SIGNALS.append(number)
-    tqdm.write("stopping after this step; Ctrl-\\ stops at once")
+    tqdm.write("stopping after this step: the same command with --resume goes on; Ctrl-\\ stops at once")
 
 
 def main(args: Args):
@@ -746,7 +744,6 @@ def main(args: Args):
             saved = save_checkpoint(policy, tokenizer, trainer, run, step, args)
             require(saved or not last, "the last checkpoint could not be written, see above")
         if stopped:
-            print("stopped by a signal: the same command with --resume goes on")
             break
     print(f"{run} holds the logs and the newest checkpoints")
 
