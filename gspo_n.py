@@ -346,7 +346,7 @@ def policy_loss(logprobs: Tensor, old_logprobs: Tensor, advantage: Tensor, mask:
 
 # --------------------------------------------------------------------------------- update, sync, evaluation, checkpoint
 def microbatches(rollouts: list[Rollout], budget: int) -> list[list]:
-    """The rollouts in batches of like length, so of little padding, of at most `budget` padded tokens or of one rollout.
+    """The rollouts in batches of like length, so of little padding, of at most `budget` padded tokens or one rollout.
     Rank k takes every WORLD-th from k on; FSDP wants equally many on every rank, so some may have no response."""
     batches, rest = [], sorted(rollouts, key=attrgetter("total_tokens"), reverse=True)
     while rest:
