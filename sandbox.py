@@ -23,11 +23,8 @@ import tempfile
 import textwrap
 import time
 import types
-import unittest
 import warnings
 from decimal import Decimal, InvalidOperation
-
-import psutil
 
 RUN_WALL_S, RUNS_WALL_S = 6, 30  # for all Python tests or one run from stdin to stdout, and for all such runs
 MOST_TESTS = 30  # runs from stdin to stdout; further ones are left out
@@ -81,7 +78,7 @@ def call(function: str, given, wanted) -> str:
 def runs(node: ast.stmt, used: set[str]) -> bool:
     """Whether a top-level statement brings an assert that `tests` will execute."""
     if isinstance(node, ast.ClassDef):
-        return asserts(node) and node.name.startswith("Test") or any("TestCase" in ast.unparse(base) for base in node.bases)
+        return node.name.startswith("Test") and asserts(node) or "TestCase" in " ".join(map(ast.unparse, node.bases))
     if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
         return asserts(node) and (node.name in used or takes(node) is not None)
     return asserts(node)
@@ -168,15 +165,17 @@ def code_verdict(response: str, answer: str) -> str:
 
 def same_word(a: str, b: str) -> bool:
     """Equal as text or, as 0.5 and 0.50, as numbers; those with a point or an exponent up to a relative 1e-9."""
-    try:
+    with contextlib.suppress(InvalidOperation):
         x, y = Decimal(a), Decimal(b)
-        return a == b or x == y or not (a + b).lstrip("-").isdigit() and math.isclose(x, y, rel_tol=1e-9)
-    except InvalidOperation:
-        return a == b
+        if "_" not in a + b and x.is_finite() and y.is_finite():
+            return x == y or not (a + b).lstrip("-").isdigit() and math.isclose(x, y, rel_tol=1e-9)
+    return a == b
 
 
 def run(command: list[str], given: str, seconds: float, code: str = "", limits=None) -> tuple[int | None, str]:
     """Exit status (None if killed) and standard output of a command in an empty folder, with `code` in its file 3."""
+    import psutil  # here, as a solution's process starts sooner without it
+
     with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as source:
         source.write(code.encode(errors="replace"))
         source.seek(0)
@@ -287,6 +286,8 @@ def solution():
 
 def tests():
     """The tests' process: exits with PASSED if an assert or a TestCase's method ran, and none failed."""
+    import unittest
+
     undumpable()
     code, source, command = json.load(sys.stdin)
     limits = functools.partial(limit_solution, command)

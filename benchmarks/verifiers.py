@@ -86,13 +86,13 @@ def suites(folder):
     }
     for name, rows in programs.items():
         broken = [(i, ast.unparse(Nothing().visit(ast.parse(code))), tests) for i, code, tests in rows]
-        for label, variant in ("canonical", rows), ("broken", broken):
+        for label, rows in ("canonical", rows), ("broken", broken):
             start = time.perf_counter()
-            jobs = [("code", f"```python\n{code}\n```", verifiers.reference(tests, "code")) for _, code, tests in variant]
+            jobs = [("code", f"```python\n{code}\n```", verifiers.reference(tests, "code")) for _, code, tests in rows]
             verdicts = verifiers.verify(jobs, workers=WORKERS)
             seconds, odd = time.perf_counter() - start, "wrong" if label == "canonical" else "right"
             print(f"{name}, {label}: {dict(Counter(verdicts))} in {seconds:.0f} s", flush=True)
-            print(*(f"    {row[0]} is {odd}" for row, verdict in zip(variant, verdicts) if verdict == odd), sep="\n")
+            print(*(f"    {row[0]} is {odd}" for row, verdict in zip(rows, verdicts) if verdict == odd), sep="\n")
     start = time.perf_counter()
     answers = [json.loads(line)["answer"] for line in open(folder / "gsm8k" / "train.jsonl")]
     answers = [verifiers.reference(answer) for answer in answers]

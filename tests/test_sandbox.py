@@ -250,8 +250,21 @@ import sandbox, verifiers
 assert not sandbox.sandbox()
 tests = [verifiers.reference("assert f(1) == 31337", "code") for _ in range(2)][0]
 jobs = [("code", "```python\\ndef f(x):\\n    return %d\\n```" % n, tests) for n in (31337, 0)]
-parent = "import os\\ndef f(x):\\n    pid = os.getppid()\\n    for _ in range(2):\\n        try:\\n            os.listdir('/proc/%d/fd' % pid)\\n            return 0\\n        except PermissionError:\\n            pid = int(open('/proc/%d/stat' % pid).read().split()[3])\\n    return 31337"
-print(verifiers.verify(jobs + [("code", "```python\\n" + parent + "\\n```", tests)], workers=1))
+parent = '''```python
+import os
+def f(x):
+    pid = os.getppid()
+    for _ in range(2):  # the tests' process, then the pool's
+        for name in ("fd/0", "fd/1", "mem"):
+            try:
+                os.open(f"/proc/{pid}/{name}", os.O_RDONLY | os.O_NONBLOCK)
+                return name
+            except PermissionError:
+                pass
+        pid = int(open(f"/proc/{pid}/stat").read().split()[3])
+    return 31337
+```'''
+print(verifiers.verify(jobs + [("code", parent, tests)], workers=1))
 """
 
 
@@ -263,4 +276,4 @@ def test_without_unshare_the_processes_around_a_solution_stay_closed_and_the_run
     if "unshare failed" in done.stderr:
         pytest.skip("this kernel has no namespace in which to forbid namespaces")
     assert done.stdout == "['right', 'wrong', 'right']\n", done.stderr[-2000:]
-    assert done.stderr.count("unshare") == 1, done.stderr
+    assert done.stderr.count("UserWarning") == 1, done.stderr
