@@ -92,9 +92,8 @@ def takes(node: ast.stmt) -> int | None:
     """0 for a test function, 1 for a check(candidate), None for anything else."""
     if isinstance(node, ast.FunctionDef):
         needed = len(node.args.args) - len(node.args.defaults)
-        if node.name.startswith(("test", "check")[needed]) if needed in (0, 1) else False:
+        if needed in (0, 1) and node.name.startswith(("test", "check")[needed]):
             return needed
-    return None
 
 
 def used_names(code: str) -> set[str]:
@@ -102,17 +101,11 @@ def used_names(code: str) -> set[str]:
 
 
 def bound_names(code: str) -> set[str]:
-    names = set()
-    for n in ast.walk(ast.parse(code)):
-        if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store):
-            names.add(n.id)
-        elif isinstance(n, ast.arg):
-            names.add(n.arg)
-        elif isinstance(n, ast.alias):
-            names.add((n.asname or n.name).split(".")[0])
-        elif isinstance(n, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.ExceptHandler)):
-            names.add(n.name)
-    return names
+    nodes = list(ast.walk(ast.parse(code)))
+    names = {n.id for n in nodes if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
+    names |= {(n.asname or n.name).split(".")[0] for n in nodes if isinstance(n, ast.alias)}
+    names |= {n.arg for n in nodes if isinstance(n, ast.arg)}
+    return names | {n.name for n in nodes if isinstance(n, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef))}
 
 
 def asked_names(tests: str) -> set[str]:
@@ -155,10 +148,10 @@ def code_verdict(response: str, answer: str) -> str:
     command, limits = [*sandbox(), sys.executable, "-I", "-c", PROGRAM], functools.partial(limit_solution, sandbox())
     for given, wanted in zip(pairs["inputs"], pairs["outputs"]):
         status, output = run(command, given, RUN_WALL_S, code, limits)
-        output, wanted = ([line.split() for line in text.strip().split("\n")] for text in (output, wanted))
-        if status != 0 or time.monotonic() > deadline or list(map(len, output)) != list(map(len, wanted)):
+        shape, right_shape = ([len(line.split()) for line in text.strip().split("\n")] for text in (output, wanted))
+        if status != 0 or time.monotonic() > deadline or shape != right_shape:
             return "wrong"
-        if not all(map(same_word, sum(output, []), sum(wanted, []))):
+        if not all(map(same_word, output.split(), wanted.split())):
             return "wrong"
     return "right"
 
@@ -284,6 +277,16 @@ def solution():
         replies.flush()
 
 
+class Counting(ast.NodeTransformer):
+    """Calls __ran__ after each assert, and after each try with one, whose `else: assert False` need not run."""
+
+    def visit_Assert(self, node):
+        return [node, *ast.parse("__ran__(1)").body]
+
+    def visit_Try(self, node):
+        return [self.generic_visit(node), *ast.parse("__ran__(1)" if asserts(node) else "").body]
+
+
 def tests():
     """The tests' process: exits with PASSED if an assert or a TestCase's method ran, and none failed."""
     import unittest
@@ -318,13 +321,7 @@ def tests():
         pass
 
     ran, unittest.main = [], nothing  # its tests are run below
-    tree, used = ast.parse(source), used_names(source)
-    for parent in list(ast.walk(tree)):
-        for field in ("body", "orelse", "finalbody"):
-            block = getattr(parent, field, None)
-            for node in list(block) if isinstance(block, list) else ():
-                if isinstance(node, (ast.Assert, ast.Try)) and asserts(node):  # `else: assert False` need not run
-                    block.insert(block.index(node) + 1, ast.parse("__ran__(1)").body[0])
+    tree, used = Counting().visit(ast.parse(source)), used_names(source)
     names = {name: functools.partial(ask, name) for name in asked_names(source)}
     names |= {"__name__": "__main__", "__ran__": ran.append}
     exec(compile(tree, "tests", "exec"), names)
@@ -335,11 +332,10 @@ def tests():
             assert result.wasSuccessful()
             ran += range(result.testsRun - len(result.skipped))
         elif isinstance(value, type) and node.name.startswith("Test"):
-            for name in dir(value):
-                if name.startswith("test"):
-                    test = value()
-                    getattr(test, "setup_method", nothing)()
-                    getattr(test, name)()
+            for name in filter(re.compile("test").match, dir(value)):
+                test = value()
+                getattr(test, "setup_method", nothing)()
+                getattr(test, name)()
         elif takes(node) == 0 and node.name not in used:
             value()
         elif takes(node) == 1 and node.name not in used:

@@ -30,6 +30,7 @@ import logging
 import os
 import re
 import resource
+import secrets
 import select
 import signal
 import subprocess
@@ -309,17 +310,21 @@ class Interpreter:
                 pipes = dict(stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
                 self.process = subprocess.Popen(command, start_new_session=True, **pipes)  # Ctrl-C is the trainer's
                 self.receive(timeout=120)  # it has imported math-verify
-            self.process.stdin.write(json.dumps(job) + "\n")
+            token = secrets.token_hex()  # a program that finds this pipe's other end still does not know it
+            self.process.stdin.write(json.dumps([token, *job]) + "\n")
             self.process.stdin.flush()
-            return self.receive(JOB_WALL_S)
-        except (OSError, ValueError):
+            answered, verdict = self.receive(JOB_WALL_S)
+            if answered != token:
+                raise ValueError("this verdict is not the interpreter's")
+            return verdict
+        except (OSError, ValueError, TypeError):
             if self.process:
                 self.process.kill()
                 self.process.wait()
             self.process = None
             return "error"
 
-    def receive(self, timeout: float) -> str:
+    def receive(self, timeout: float) -> list[str]:
         if not select.select([self.process.stdout], [], [], timeout)[0]:
             raise OSError("no verdict in time")
         return json.loads(self.process.stdout.readline())
@@ -336,10 +341,10 @@ def work():
     logging.disable(logging.CRITICAL)
     replies = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what a verifier prints is no verdict
-    verdict = "ready"
+    token, verdict = None, "ready"
     for line in itertools.chain([None], sys.stdin):
         if line is not None:
-            name, response, answer = json.loads(line)
+            token, name, response, answer = json.loads(line)
             try:
                 verdict = load(name)[1](response, answer)
                 verdict = {True: "right", False: "wrong"}.get(verdict, verdict)
@@ -349,7 +354,7 @@ def work():
                 verdict = "error"
                 if name not in BUILT_IN:
                     traceback.print_exc()  # the author of the verifier wants to see it
-        replies.write(json.dumps(verdict) + "\n")
+        replies.write(json.dumps([token, verdict]) + "\n")
         replies.flush()
 
 

@@ -92,7 +92,9 @@ def suites(folder):
             verdicts = verifiers.verify(jobs, workers=WORKERS)
             seconds, odd = time.perf_counter() - start, "wrong" if label == "canonical" else "right"
             print(f"{name}, {label}: {dict(Counter(verdicts))} in {seconds:.0f} s", flush=True)
-            print(*(f"    {row[0]} is {odd}" for row, verdict in zip(rows, verdicts) if verdict == odd), sep="\n")
+            for row, verdict in zip(rows, verdicts):
+                if verdict == odd:
+                    print(f"    {row[0]} is {odd}")
     start = time.perf_counter()
     answers = [json.loads(line)["answer"] for line in open(folder / "gsm8k" / "train.jsonl")]
     answers = [verifiers.reference(answer) for answer in answers]
