@@ -17,15 +17,9 @@ Only `right` earns the reward of 1. A problem names its verifier:
 `verify` works through a batch in separate interpreters, one job at a time each. A job that takes too long or too much
 memory is an `error`; its interpreter is killed and replaced, and the batch goes on.
 
-Code runs in a process of its own with an empty folder, an empty environment, limits on time, memory, file size and
-processes; where Linux's `unshare` works, without network and other processes; where it may remount, without a file that
-it can change. The tests run in another process, which sends arguments and receives plain values, so that a solution
-can neither read nor patch them. This stops accidents and reward hacking. It is no boundary against an attacker, who
-can read your files and shares the kernel with you; use a virtual machine for that.
+Code runs in sandbox.py, which says what it keeps a solution from.
 """
 
-import ast
-import builtins
 import contextlib
 import ctypes
 import functools
@@ -34,29 +28,23 @@ import itertools
 import json
 import logging
 import os
-import pickle
 import re
 import resource
+import secrets
 import select
 import signal
 import subprocess
 import sys
-import tempfile
-import textwrap
 import threading
-import time
 import traceback
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import psutil
+import sandbox
 
 VERDICTS = ("right", "wrong", "unparsed", "error")
 MATH_CPU_S = 2  # of the processor, not of the clock, so that a busy machine gives the same verdicts
-CODE_WALL_S = 6  # for all asserts of a response, and for each of its runs from stdin to stdout
-MOST_TESTS = 30  # runs from stdin to stdout; further ones are left out
-JOB_WALL_S = 20  # then the interpreter is killed, whatever it is doing
-MEMORY = 2 << 30  # bytes of address space of an interpreter, and of a solution
+JOB_WALL_S = sandbox.RUNS_WALL_S + 15  # then the interpreter is killed, whatever it is doing
 LONGEST, DEEPEST = 1000, 20  # characters and nested brackets of an answer that is worth parsing
 logging.getLogger("math_verify").setLevel(logging.CRITICAL)  # it warns that we keep the time ourselves
 
@@ -229,304 +217,11 @@ def choice_verdict(response: str, answer: str) -> str:
     return "right" if letter == right[0] and (same_words or words.startswith("because")) else "wrong"
 
 
-# ----------------------------------------------------------------------------------------------------------------- code
-def code_reference(answer: str) -> str:
-    """Tests in one of three forms: Python with asserts (a list of them is joined), which may define `check(candidate)`
-    as HumanEval's do; JSON with `test` and `entry_point`; or JSON with `inputs` and `outputs` for stdin and stdout."""
-    try:
-        tests = json.loads(answer)
-    except ValueError:
-        tests = answer
-    if isinstance(tests, list):
-        tests = "\n".join(tests)
-    if isinstance(tests, dict) and "test" in tests:
-        tests = tests["test"] + (f"\ncheck({tests['entry_point']})" if tests.get("entry_point") else "")
-    if isinstance(tests, dict):
-        inputs, outputs = tests.get("inputs"), tests.get("outputs")
-        if not inputs or not outputs or len(inputs) != len(outputs):
-            raise ValueError("code tests need as many outputs as inputs, and at least one")
-        if not all(isinstance(text, str) for text in [*inputs, *outputs]):
-            raise ValueError("code tests for stdin and stdout must be texts; write calls of a function as asserts")
-        return json.dumps({"inputs": inputs[:MOST_TESTS], "outputs": outputs[:MOST_TESTS]})
-    try:
-        tree = ast.parse(tests)
-    except SyntaxError as e:
-        raise ValueError(f"the code tests are no Python: {e}") from None
-    if not any(isinstance(node, ast.Assert) for node in ast.walk(tree)):
-        raise ValueError("the code tests hold no assert")
-    return tests
-
-
-def code_block(response: str, wanted: set[str]) -> str | None:
-    """The last fenced block that is Python and defines a wanted name; else the last one tagged so; else the last."""
-    if "<think>" in response and "</think>" not in response:
-        return None
-    fence = re.compile(r"^[ \t]*```([^\n`]*)\n(.*?)^[ \t]*```", re.DOTALL | re.MULTILINE)
-    blocks, ranked = fence.findall(response.rpartition("</think>")[2]), []
-    for position, (tag, block) in enumerate(blocks):
-        try:
-            block = textwrap.dedent(block)
-            rank = bool(wanted & defined_names(block)), tag.strip().lower().startswith("py")
-        except (SyntaxError, ValueError, RecursionError, MemoryError):
-            rank = False, False
-        ranked.append((*rank, position, block))
-    return max(ranked)[-1] if ranked else None
-
-
-def defined_names(code: str) -> set[str]:
-    """Names that a program's top level binds."""
-    names = set()
-    for node in ast.parse(code).body:
-        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
-            names.add(node.name)
-        elif isinstance(node, (ast.Import, ast.ImportFrom)):
-            names |= {alias.asname or alias.name.split(".")[0] for alias in node.names}
-        elif isinstance(node, (ast.Assign, ast.AnnAssign)):
-            names |= {n.id for n in ast.walk(node) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
-    return names
-
-
-def used_names(code: str) -> set[str]:
-    return {n.id for n in ast.walk(ast.parse(code)) if isinstance(n, ast.Name)}
-
-
-def code_verdict(response: str, answer: str) -> str:
-    io = answer.startswith('{"inputs"')
-    code = code_block(response, set() if io else used_names(answer))
-    if code is None:
-        return "unparsed"
-    if not io:
-        status, _ = run([sys.executable, "-I", __file__, "tests"], json.dumps([code, answer]), CODE_WALL_S + 1)
-        return "right" if status == PASSED else "wrong"
-    tests, lines = json.loads(answer), lambda text: [line.rstrip() for line in text.strip().split("\n")]
-    deadline = time.monotonic() + JOB_WALL_S - 2
-    for given, wanted in zip(tests["inputs"], tests["outputs"]):
-        if time.monotonic() + CODE_WALL_S > deadline:
-            return "error"  # too many slow tests to tell
-        command = [*sandbox(), sys.executable, "-I", "-c", PROGRAM]
-        status, output = run(command, given, CODE_WALL_S, code, limit_solution)
-        if status != 0 or lines(output) != lines(wanted):
-            return "wrong"
-    return "right"
-
-
-PASSED = 77  # the exit status of tests that reached their end; a solution that leaves early has another
-PROGRAM = "import os; exec(compile(os.fdopen(3).read(), 'solution', 'exec'), {'__name__': '__main__'})"
-
-
-def run(command: list[str], given: str, seconds: float, code: str = "", limits=None) -> tuple[int | None, str]:
-    """Exit status (None if killed) and standard output of a command in an empty folder, with `code` in its file 3."""
-    with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as source:
-        source.write(code.encode(errors="replace"))
-        source.seek(0)
-
-        def prepare():
-            os.dup2(source.fileno(), 3)
-            if limits:
-                limits()
-
-        process = subprocess.Popen(
-            command, cwd=folder, env={}, stdin=subprocess.PIPE, stdout=out, stderr=subprocess.DEVNULL,
-            start_new_session=True, pass_fds=(3,), preexec_fn=prepare,
-        )
-        try:
-            process.communicate(given.encode(errors="replace"), timeout=seconds)
-            status = process.returncode
-        except subprocess.TimeoutExpired:
-            status = None
-        kill_children()
-        process.wait()
-        out.seek(0)
-        return status, out.read().decode(errors="replace")
-
-
-def kill_children():
-    """Every process that this one started, and theirs, orphans included (see `work`)."""
-    while children := psutil.Process().children(recursive=True):
-        for child in children:
-            try:
-                child.kill()
-            except psutil.NoSuchProcess:
-                pass
-        psutil.wait_procs(children, timeout=1)
-
-
-def limit_solution():
-    resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
-    resource.setrlimit(resource.RLIMIT_CPU, (CODE_WALL_S, CODE_WALL_S))
-    resource.setrlimit(resource.RLIMIT_FSIZE, (16 << 20, 16 << 20))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    if not sandbox():  # a namespace has a limit of its own
-        resource.setrlimit(resource.RLIMIT_NPROC, (512, 512))
-
-
-@functools.cache
-def sandbox() -> list[str]:
-    """The command in front of a solution, as far as this machine's kernel allows: no network, no other processes, no
-    privileges, and every file read-only but those of a fresh folder in memory."""
-    # From Linux 6.14 on, pid_max is the namespace's own: the limit that stops a fork bomb even for root.
-    version = tuple(int(n) for n in re.findall(r"\d+", os.uname().release)[:2])
-    processes = "echo 512 > /proc/sys/kernel/pid_max" if version >= (6, 14) else "ulimit -u 512"
-    read_only = """
-        mount -t tmpfs -o size=64m tmpfs "$PWD" && cd "$PWD" || exit 1
-        while read -r _ m _; do
-            case $m in "$PWD") ;; *) mount -o remount,bind,ro "$m" || exit 1 ;; esac
-        done < /proc/self/mounts
-        exec setpriv --bounding-set=-all --inh-caps=-all --no-new-privs "$@"
-    """
-    namespaces = "--map-root-user --mount --net --ipc --pid --fork --kill-child --mount-proc".split()
-    for script in (f"{processes}; {read_only}", f'{processes}; exec "$@"'):
-        command = ["/usr/bin/unshare", *namespaces, "sh", "-c", script, "sh"]
-        with tempfile.TemporaryDirectory() as folder:
-            try:
-                subprocess.run([*command, sys.executable, "-I", "-c", ""], cwd=folder, capture_output=True, check=True)
-                return command
-            except (OSError, subprocess.CalledProcessError):
-                pass
-    return []
-
-
-SOLUTION = """
-import os, pickle, sys
-requests, replies = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
-null = os.open(os.devnull, os.O_RDWR)
-os.dup2(null, 0), os.dup2(null, 1)
-names, objects = {"__name__": "solution"}, []
-PLAIN = bool, int, float, complex, str, bytes, list, tuple, set, frozenset, dict, type(None)
-
-class In(pickle.Unpickler):
-    def persistent_load(self, i):
-        return objects[i]
-
-class Out(pickle.Pickler):
-    def persistent_id(self, v):
-        if type(v) in PLAIN or v is complex or v is set or v is frozenset:
-            return None
-        objects.append(v)
-        return len(objects) - 1
-
-def plain(v):
-    if isinstance(v, type):
-        return v
-    if hasattr(v, "tolist"):
-        v = v.tolist()
-    if isinstance(v, dict):
-        return {plain(k): plain(x) for k, x in v.items()}
-    for t in (list, tuple, set, frozenset):
-        if isinstance(v, t):
-            return t(plain(x) for x in v)
-    for t in (bool, int, float, complex, str, bytes):
-        if isinstance(v, t):
-            return t(v)
-    return bytes(v) if isinstance(v, bytearray) else v
-
-exec(compile(pickle.load(requests), "solution", "exec"), names)
-while True:
-    operation, target, name, args, kwargs = In(requests).load()
-    try:
-        value = names.get(name) if target is None else objects[target]
-        if operation == "get" and target is not None:
-            value = getattr(value, name)
-        elif operation == "call":
-            value = value(*args, **kwargs)
-        elif operation in ("list", "len", "str"):
-            value = {"list": list, "len": len, "str": str}[operation](value)
-        elif operation == "item":
-            value = value[args[0]]
-        reply = "value", plain(value), plain(args)
-    except Exception as e:
-        builtin = next(c.__name__ for c in type(e).__mro__ if c.__module__ == "builtins")
-        reply = "raise", builtin, str(e)
-    Out(replies).dump(reply)
-    replies.flush()
-"""
-
-
-class Remote:
-    """A function or object of the solution's, which stays in its process. Equality is identity, here."""
-
-    def __init__(self, ask, target):
-        self._ask, self._target = ask, target
-
-    def __getattr__(self, name):
-        return self._ask("get", self._target, name)
-
-    def __call__(self, *args, **kwargs):
-        return self._ask("call", self._target, None, args, kwargs)
-
-    def __iter__(self):
-        return iter(self._ask("list", self._target))
-
-    def __len__(self):
-        return self._ask("len", self._target)
-
-    def __str__(self):
-        return self._ask("str", self._target)
-
-    def __getitem__(self, key):
-        return self._ask("item", self._target, None, (key,))
-
-    def __bool__(self):
-        return True
-
-
-def tests():
-    """The test process: asserts run here, the solution's functions in a process that never sees them."""
-    code, asserts = json.load(sys.stdin)
-    solution = subprocess.Popen(
-        [*sandbox(), sys.executable, "-I", "-c", SOLUTION], env={}, preexec_fn=limit_solution,
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
-    )
-    pickle.dump(code, solution.stdin)
-
-    class Send(pickle.Pickler):
-        def persistent_id(self, value):
-            return value._target if type(value) is Remote else None
-
-    class Receive(pickle.Unpickler):
-        """Numbers, texts and containers of them; anything else is a Remote, and no code gets in here."""
-
-        def persistent_load(self, target):
-            return Remote(ask, target)
-
-        def find_class(self, module, name):
-            if module == "builtins" and name in ("complex", "set", "frozenset"):
-                return getattr(builtins, name)
-            raise pickle.UnpicklingError(f"{module}.{name} is no plain value")
-
-    def ask(operation, target, name=None, args=(), kwargs=None):
-        Send(solution.stdin).dump((operation, target, name, args, kwargs or {}))
-        solution.stdin.flush()
-        kind, value, extra = Receive(solution.stdout).load()
-        if kind == "raise":
-            known = getattr(builtins, str(value), None)
-            known = known if isinstance(known, type) and issubclass(known, Exception) else Exception
-            raise RuntimeError(extra) if known is StopIteration else known(extra)
-        for mine, theirs in zip(args, extra):  # what the solution did to its arguments
-            if type(mine) is type(theirs) is list:
-                mine[:] = theirs
-            elif type(mine) is type(theirs) in (dict, set):
-                mine.clear()
-                mine.update(theirs)
-        return value
-
-    own_check = any(isinstance(n, ast.FunctionDef) and n.name == "check" for n in ast.parse(asserts).body)
-    defined, used = defined_names(code), used_names(asserts)
-    if own_check or any(name in used and not hasattr(builtins, name) for name in defined):
-        defined = {name for name in defined if not hasattr(builtins, name)}  # the tests' set() is Python's
-    names = {name: ask("get", None, name) for name in defined} | {"__name__": "tests"}
-    exec(compile(asserts, "tests", "exec"), names)
-    if own_check and not re.search(r"^check\(", asserts, re.MULTILINE):
-        functions = [n.name for n in ast.parse(code).body if isinstance(n, ast.FunctionDef) and n.name != "check"]
-        names["check"](ask("get", None, functions[-1]))  # HumanEval's: the entry point is the last function
-    os._exit(PASSED)
-
-
 # ----------------------------------------------------------------------------------------------------------------- pool
 BUILT_IN = {
     "math": (math_reference, math_verdict),
     "choice": (choice_reference, choice_verdict),
-    "code": (code_reference, code_verdict),
+    "code": (sandbox.code_reference, sandbox.code_verdict),
 }
 
 
@@ -611,21 +306,25 @@ class Interpreter:
     def verify(self, job: tuple[str, str, str]) -> str:
         try:
             if self.process is None:
-                command = [sys.executable, __file__, "work"]
+                command = [sys.executable, __file__]
                 pipes = dict(stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
                 self.process = subprocess.Popen(command, start_new_session=True, **pipes)  # Ctrl-C is the trainer's
                 self.receive(timeout=120)  # it has imported math-verify
-            self.process.stdin.write(json.dumps(job) + "\n")
+            token = secrets.token_hex()  # a program that finds this pipe's other end still does not know it
+            self.process.stdin.write(json.dumps([token, *job]) + "\n")
             self.process.stdin.flush()
-            return self.receive(JOB_WALL_S)
-        except (OSError, ValueError):
+            answered, verdict = self.receive(JOB_WALL_S)
+            if answered != token:
+                raise ValueError("this verdict is not the interpreter's")
+            return verdict
+        except (OSError, ValueError, TypeError):
             if self.process:
                 self.process.kill()
                 self.process.wait()
             self.process = None
             return "error"
 
-    def receive(self, timeout: float) -> str:
+    def receive(self, timeout: float) -> list[str]:
         if not select.select([self.process.stdout], [], [], timeout)[0]:
             raise OSError("no verdict in time")
         return json.loads(self.process.stdout.readline())
@@ -637,14 +336,15 @@ def work():
 
     libc, (DIE_WITH_PARENT, ADOPT_ORPHANS) = ctypes.CDLL(None), (1, 36)  # of prctl(2)
     libc.prctl(DIE_WITH_PARENT, signal.SIGKILL), libc.prctl(ADOPT_ORPHANS, 1)
-    resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
+    sandbox.undumpable()
+    resource.setrlimit(resource.RLIMIT_AS, (sandbox.MEMORY, sandbox.MEMORY))
     logging.disable(logging.CRITICAL)
     replies = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what a verifier prints is no verdict
-    verdict = "ready"
+    token, verdict = None, "ready"
     for line in itertools.chain([None], sys.stdin):
         if line is not None:
-            name, response, answer = json.loads(line)
+            token, name, response, answer = json.loads(line)
             try:
                 verdict = load(name)[1](response, answer)
                 verdict = {True: "right", False: "wrong"}.get(verdict, verdict)
@@ -654,9 +354,9 @@ def work():
                 verdict = "error"
                 if name not in BUILT_IN:
                     traceback.print_exc()  # the author of the verifier wants to see it
-        replies.write(json.dumps(verdict) + "\n")
+        replies.write(json.dumps([token, verdict]) + "\n")
         replies.flush()
 
 
 if __name__ == "__main__":
-    {"work": work, "tests": tests}[sys.argv[1]]()
+    work()

@@ -3,8 +3,10 @@
     python benchmarks/verifiers.py rate       # verifications per second, warm, by kind of answer; two interpreters
     python benchmarks/verifiers.py hostile    # 10,000 generated hostile responses: verdicts, time, memory, leftovers
     python benchmarks/verifiers.py gold FILE  # every answer of a dataset's file, boxed, against itself
+    python benchmarks/verifiers.py suites FOLDER  # HumanEval's, MBPP's and GSM8K's own solutions, and broken ones
 """
 
+import ast
 import json
 import random
 import sys
@@ -66,8 +68,46 @@ def gold(path):
     print(f"{len(answers)} answers: {dict(verdicts)}")
 
 
+class Nothing(ast.NodeTransformer):
+    """Leaves of every function its name."""
+
+    def visit_FunctionDef(self, node):
+        node.body = ast.parse("return None").body
+        return node
+
+
+def suites(folder):
+    folder = Path(folder)
+    human = [json.loads(line) for line in open(folder / "humaneval" / "HumanEval.jsonl")]
+    mbpp = json.loads((folder / "mbpp" / "sanitized-mbpp.json").read_text())
+    programs = {
+        "HumanEval": [(row["task_id"], row["prompt"] + row["canonical_solution"], json.dumps(row)) for row in human],
+        "MBPP": [(row["task_id"], row["code"], json.dumps(row["test_imports"] + row["test_list"])) for row in mbpp],
+    }
+    for name, rows in programs.items():
+        broken = [(i, ast.unparse(Nothing().visit(ast.parse(code))), tests) for i, code, tests in rows]
+        for label, rows in ("canonical", rows), ("broken", broken):
+            start = time.perf_counter()
+            jobs = [("code", f"```python\n{code}\n```", verifiers.reference(tests, "code")) for _, code, tests in rows]
+            verdicts = verifiers.verify(jobs, workers=WORKERS)
+            seconds, odd = time.perf_counter() - start, "wrong" if label == "canonical" else "right"
+            print(f"{name}, {label}: {dict(Counter(verdicts))} in {seconds:.0f} s", flush=True)
+            for row, verdict in zip(rows, verdicts):
+                if verdict == odd:
+                    print(f"    {row[0]} is {odd}")
+    start = time.perf_counter()
+    answers = [json.loads(line)["answer"] for line in open(folder / "gsm8k" / "train.jsonl")]
+    answers = [verifiers.reference(answer) for answer in answers]
+    others = [next(b for b in answers[i:] + answers if float(b.replace(",", "")) != float(a.replace(",", "")))
+              for i, a in enumerate(answers)]
+    for label, references in ("itself", answers), ("another", others):
+        jobs = [("math", f"so \\boxed{{{a}}}", b) for a, b in zip(answers, references)]
+        print(f"GSM8K, each against {label}: {dict(Counter(verifiers.verify(jobs, workers=WORKERS)))}")
+    print(f"{len(answers)} references in {time.perf_counter() - start:.0f} s")
+
+
 if __name__ == "__main__":
-    commands = {"rate": rate, "hostile": hostile, "gold": gold}
+    commands = {"rate": rate, "hostile": hostile, "gold": gold, "suites": suites}
     if sys.argv[1:2] and sys.argv[1] in commands:
         commands[sys.argv[1]](*sys.argv[2:])
     else:

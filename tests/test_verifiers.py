@@ -1,10 +1,10 @@
 """Verdicts on what models really write, and on what they should not have written."""
 
 import itertools
-import json
 import os
 import random
 import signal
+import subprocess
 import sys
 import time
 
@@ -18,10 +18,6 @@ import verifiers
 
 def verdict(response, answer, verifier="math"):
     return verifiers.verify([(verifier, response, verifiers.reference(answer, verifier))])[0]
-
-
-def code(source):
-    return f"Here it is:\n```python\n{source}\n```\nDone."
 
 
 # ------------------------------------------------------------------------------------------------------------ math
@@ -228,169 +224,12 @@ def test_choices(response, answer, expected):
     assert verdict(response, answer, "choice") == expected
 
 
-# ------------------------------------------------------------------------------------------------------------ code
-
-ADD = "assert add(1, 2) == 3\nassert add(5, 5) == 10"
-IO = json.dumps({"inputs": ["1 2\n", "3 4\n"], "outputs": ["3\n", "7\n"]})
-HUMANEVAL = json.dumps({"test": "def check(candidate):\n    assert candidate(2) == 4", "entry_point": "double"})
-
-
-@pytest.mark.parametrize(
-    "source, tests",
-    [
-        ("def add(a, b):\n    return a + b", ADD),
-        ("def add(a, b):\n    return a + b", json.dumps(ADD.split("\n"))),  # MBPP's list
-        ("def double(x):\n    return 2 * x\ndef other(x):\n    return 0", HUMANEVAL),
-        ("def helper(x):\n    return x\ndef double(x):\n    return 2 * helper(x)", json.loads(HUMANEVAL)["test"]),
-        ("a, b = map(int, input().split())\nprint(a + b)", IO),
-        ("import sys\nfor line in sys.stdin:\n    print(sum(map(int, line.split())), ' ')", IO),
-        ("class Solution:\n    def twice(self, x):\n        return 2 * x", "assert Solution().twice(3) == 6"),
-        ("def f(x):\n    raise ValueError('no')", "try:\n    f(1)\nexcept ValueError:\n    pass\nelse:\n    assert False"),
-        ("def f():\n    return {'a': (1, {2}), 'b': [None, 1.5, 'x', 2j]}", "assert f()['a'][1] == {2} and f()['b'][3] == 2j"),
-        ("from collections import Counter\ndef f(x):\n    return Counter(x)", "assert f([1, 1, 2]) == {1: 2, 2: 1}"),
-        ("f = lambda x: x + 1\nK = 3", "assert f(1) == 2 and K == 3"),
-        ("import math\ndef f(x):\n    return math.pi * x", "assert f(2) == 2 * math.pi"),
-        ("def f(n):\n    for i in range(n):\n        yield i", "assert list(f(3)) == [0, 1, 2]"),
-        ("def f(d):\n    return d.keys()", "assert sorted(f({2: 1, 1: 1})) == [1, 2]"),
-        ("def f(a):\n    a.sort()", "a = [3, 1]\nf(a)\nassert a == [1, 3]"),
-        ("class P:\n    def __init__(self, x):\n        self.x = x\n    def __len__(self):\n        return 7", "p = P(3)\nassert p.x == 3 and len(p) == 7"),
-        ("class N:\n    def __init__(self, v, n=None):\n        self.v, self.n = v, n\ndef ln(a):\n    return 1 + ln(a.n) if a else 0", "assert ln(N(1, N(2))) == 2"),
-        ("def mk(a):\n    return lambda b: a + b", "assert mk(2)(3) == 5"),
-        ("class E(ValueError):\n    pass\ndef f():\n    raise E('neg')", "try:\n    f()\nexcept ValueError as e:\n    assert str(e) == 'neg'\nelse:\n    assert False"),
-        ("def sum(a, b):\n    return a + b", "assert sum(10, 15) == 25"),
-        ("import numpy as np\ndef f(x):\n    return np.int64(x), np.arange(3)", "assert f(2)[0] == 2"),
-        ("print('noise')\ndef add(a, b):\n    print('more')\n    return a + b", ADD),
-    ],
-)
-def test_solutions_that_pass(source, tests):
-    assert verdict(code(source), tests, "code") == "right"
-
-
-CHEATS = [
-    "def add(a, b):\n    return a - b",
-    "def add(a, b):\n    return 3",
-    "import sys\nsys.exit(0)",
-    "import os\nos._exit(0)",
-    f"import os\nos._exit({verifiers.PASSED})",
-    f"def add(a, b):\n    import os\n    os._exit({verifiers.PASSED})",
-    "raise SystemExit(0)",
-    "def all(x):\n    return True\ndef set(x):\n    return 1\ndef add(a, b):\n    return 0",
-    "class add:\n    def __init__(self, a, b):\n        pass",
-    "class Any:\n    __eq__ = lambda self, other: True\ndef add(a, b):\n    return Any()",
-    "class Three(int):\n    __eq__ = lambda self, other: True\ndef add(a, b):\n    return Three(0)",
-    "import builtins\nbuiltins.AssertionError = Exception\ndef add(a, b):\n    return 0",
-    "import builtins\nbuiltins.__build_class__ = None\ndef add(a, b):\n    return 0",
-    "import pickle\npickle.load = lambda f: (None, 'add', (1, 2), {})\ndef add(a, b):\n    return 3",
-    "import sys\nframe = sys._getframe()\nwhile frame.f_back:\n    frame = frame.f_back\nfor k in list(frame.f_globals):\n"
-    "    frame.f_globals[k] = None\ndef add(a, b):\n    return 0",
-    "import glob\nfor p in glob.glob('*') + glob.glob('/tmp/*') + ['/proc/self/cmdline', '/proc/1/cmdline']:\n"
-    "    try: exec(open(p).read())\n    except Exception: pass\ndef add(a, b):\n    return 0",
-    "import os\nfor fd in range(20):\n    try: os.write(fd, b'right')\n    except OSError: pass\ndef add(a, b):\n    return 0",
-    "import os, signal\nos.kill(os.getppid(), signal.SIGKILL)\ndef add(a, b):\n    return 0",
-    "import pickle, os\nclass Evil:\n    def __reduce__(self):\n        return os._exit, (0,)\ndef add(a, b):\n    return Evil()",
-    "def add(a, b):\n    while True:\n        pass",
-    "def add(a, b):\n    return add(a, b)",
-    "def add(a, b):\n    import time\n    time.sleep(1000)",
-    "import os\nwhile True:\n    os.fork()",
-    "import threading\nwhile True:\n    threading.Thread(target=lambda: [0] * 10**7).start()",
-    "def add(a, b):\n    return [0] * 10**12",
-    "x = []\nwhile True:\n    x.append('x' * 10**7)",
-    "open('big', 'wb').write(b'0' * 10**9)\ndef add(a, b):\n    return a + b + 1",
-    "import os, time\nif os.fork() == 0:\n    os.setsid()\n    if os.fork() == 0:\n        time.sleep(1000)\ndef add(a, b):\n    return 0",
-    "def add(a, b)\n    return a + b",
-    "",
-]
-IO_CHEATS = [
-    "print(3)", "print(open('/proc/self/cmdline').read())", "import sys\nsys.exit(0)", "while True:\n    print('x' * 1000)",
-    "print('3\\n7')", "import os\nprint(os.environ, os.listdir('.'), os.listdir('..'))", "input()\ninput()\ninput()", "1/0",
-    "a, b = map(int, input().split())\nprint(a + b)\nraise SystemExit(1)",
-]  # fmt: skip
-
-
-def test_cheats_are_wrong_and_leave_nothing_behind():
-    jobs = [("code", code(source), verifiers.reference(ADD, "code")) for source in CHEATS]
-    jobs += [("code", code(source), verifiers.reference(IO, "code")) for source in IO_CHEATS]
-    verdicts = verifiers.verify(jobs)
-    assert [job[1] for job, v in zip(jobs, verdicts) if v != "wrong"] == []
-
-    def solutions():  # by how they are started
-        commands = [p.info["cmdline"] or [""] for p in psutil.process_iter(["cmdline"])]
-        return [c for c in commands if c[:2] == [sys.executable, "-I"] or "unshare" in c[0]]
-
-    deadline = time.monotonic() + 10  # another test, side by side, may have started one
-    while solutions() and time.monotonic() < deadline:
-        time.sleep(0.2)
-    assert not solutions()
-    assert verdict(code("def add(a, b):\n    return a + b"), ADD, "code") == "right"
-
-
-@pytest.mark.parametrize(
-    "source, tests",
-    [
-        ("def check(candidate):\n    pass", "def check(candidate):\n    assert candidate(2) == 4"),
-        ("def set(x):\n    return 1\ndef both(a, b):\n    return 0", "assert set(both((3, 4, 5), (5, 7, 4))) == set((4, 5))"),
-        ("def abs(x):\n    return 0\ndef cut(x):\n    return 9", "def check(candidate):\n    assert abs(candidate(1.33) - 0.33) < 1e-6"),
-        ("def range(*a):\n    return []\ndef f(i):\n    return 0", "for i in range(3):\n    assert f(i) == i * i + 1"),
-        ("class A:\n    def __init__(self):\n        self.active = False", "a = A()\nassert a.active"),
-        ("class A:\n    pass", "a = A()\nassert hasattr(a, 'push')"),
-        ("def f(x):\n    raise StopIteration", "assert all(map(lambda i: f(i) == i + 1, [1, 2]))"),
-    ],
-)
-def test_solutions_cannot_replace_what_the_tests_use(source, tests):
-    assert verdict(code(source), tests, "code") == "wrong"
-
-
-def test_a_solution_changes_no_file_where_the_kernel_allows_it(tmp_path):
-    if not any("setpriv" in word for word in verifiers.sandbox()):
-        pytest.skip("mounts cannot be made read-only here")
-    target = tmp_path / "file"
-    target.write_text("as it was")
-    source = f"import os, glob\nfor p in ({str(target)!r}, {verifiers.__file__!r}, '/tmp/leak', '/dev/shm/leak', '/proc/sys/kernel/pid_max'):\n"
-    source += "    try: open(p, 'r+' if os.path.exists(p) else 'w').write('# 100000')\n    except OSError: pass\n"
-    before = open(verifiers.__file__).read()
-    assert verdict(code(source + "print(sum(map(int, input().split())))"), IO, "code") == "right"
-    assert target.read_text() == "as it was" and open(verifiers.__file__).read() == before
-    assert not os.path.exists("/tmp/leak") and not os.path.exists("/dev/shm/leak")
-
-
-def test_a_solution_reaches_no_network_where_the_kernel_allows_it():
-    if not verifiers.sandbox():
-        pytest.skip("unshare does not work here, and the README says what that means")
-    source = "import socket\ndef add(a, b):\n    socket.create_connection(('127.0.0.1', {}), timeout=1)\n    return a + b"
-    import socket
-
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        assert verdict(code(source.format(server.getsockname()[1])), ADD, "code") == "wrong"
-
-
-@pytest.mark.parametrize(
-    "response, expected",
-    [
-        ("no code at all", "unparsed"),
-        (code("def add(a, b):\n    return a + b") + "\n\n```\n3\n```", "right"),  # its output, shown
-        (code("def add(a, b):\n    return a + b") + "\n\n```python\nprint(add(1, 2))\n```", "right"),  # its use
-        ("1. So:\n   ```python\n   def add(a, b):\n       return a + b\n   ```\n", "right"),  # indented in a list
-        ("```python\ndef add(a, b):\n    return a + b", "unparsed"),  # cut off
-        (code("def add(a, b):\n    return 0") + "\n" + code("def add(a, b):\n    return a + b"), "right"),  # the last block
-        ("<think>" + code("def add(a, b):\n    return a + b"), "unparsed"),
-    ],
-)
-def test_which_code_counts(response, expected):
-    assert verdict(response, ADD, "code") == expected
-
-
-@pytest.mark.parametrize("answer", ["x = 1", "def check(", '{"inputs": ["1"], "outputs": []}', '{"inputs": []}', "[]", '{"fn_name": "f", "inputs": [[1]], "outputs": [2]}'])
-def test_code_references_without_tests_are_refused(answer):
-    with pytest.raises(ValueError, match="tests"):
-        verifiers.reference(answer, "code")
-
-
 # ------------------------------------------------------------------------------------------------- the pool, and yours
 
 
 def test_verdicts_depend_on_neither_order_nor_workers():
     jobs = [("math", f"\\boxed{{{inside}}}", answer) for inside, answer in RIGHT + WRONG]
-    jobs += [("choice", "\\boxed{B}", "B"), ("code", code("def add(a, b):\n    return a + b"), ADD)]
+    jobs += [("choice", "\\boxed{B}", "B"), ("code", "```\ndef add(a, b):\n    return a + b\n```", "assert add(1, 2) == 3")]
     expected = verifiers.verify(jobs)
     shuffled = list(range(len(jobs)))
     random.Random(0).shuffle(shuffled)
@@ -416,7 +255,8 @@ def mine(response, answer):
 """
 
 
-def test_a_verifier_of_your_own_that_hangs_or_dies_is_an_error_and_the_rest_goes_on(tmp_path):
+def test_a_verifier_of_your_own_that_hangs_or_dies_is_an_error_and_the_rest_goes_on(tmp_path, monkeypatch):
+    monkeypatch.setattr(verifiers, "JOB_WALL_S", 10)  # a hang costs the test all of it
     path = tmp_path / "my_file.py"
     path.write_text(MINE)
     name = f"{path}:mine"
@@ -440,9 +280,6 @@ def test_unknown_verifiers(name, sentence):
 
 
 def test_interpreters_die_with_the_trainer(tmp_path):
-    import subprocess
-    import sys
-
     script = "import os, sys, verifiers\nverifiers.verify([('math', '\\\\boxed{1}', '1')] * 4)\nprint('up', flush=True)\n"
     script += "sys.stdin.read()"
     trainer = subprocess.Popen([sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE,

@@ -1,0 +1,355 @@
+"""Does a program pass its tests? Each response runs apart from them, with as little as the kernel lets us leave it.
+
+Tests are Python (asserts, test functions, a TestCase, HumanEval's check(candidate)) or pairs of stdin and stdout.
+Python tests run in a process of their own and reach the solution by calls with plain values alone: numbers, text,
+bytes, None, and lists, tuples, sets and dicts of them. A call that takes or returns anything else is `wrong`. So a
+solution can neither read nor patch the tests, and none of its names replaces one of theirs.
+"""
+
+import ast
+import builtins
+import contextlib
+import ctypes
+import functools
+import json
+import math
+import os
+import pickle
+import re
+import resource
+import subprocess
+import sys
+import tempfile
+import textwrap
+import time
+import types
+import warnings
+from decimal import Decimal, InvalidOperation
+
+RUN_WALL_S, RUNS_WALL_S = 6, 30  # for all Python tests or one run from stdin to stdout, and for all such runs
+MOST_TESTS = 30  # runs from stdin to stdout; further ones are left out
+MEMORY = 2 << 30  # bytes of address space
+PASSED = 77  # the exit status of tests that reached their end
+PROGRAM = "exec(compile(__import__('os').fdopen(3).read(), 'solution', 'exec'))"
+AS_LISTS = "def as_lists(v):\n    return [as_lists(x) for x in v] if isinstance(v, (list, tuple)) else v\n"
+
+
+# ----------------------------------------------------------------------------------------------------------- references
+def code_reference(answer: str) -> str:
+    """Tests for `code_verdict`: Python, or JSON with inputs and outputs. `answer` is Python, or the JSON of a list of
+    asserts, or of test and entry_point, or of inputs and outputs, if need be with fn_name (LiveCodeBench, APPS). Raises
+    ValueError with a sentence."""
+    if not sandbox():
+        warnings.warn("`unshare` does not work here: code runs with network, files and processes in reach (see README)")
+    with contextlib.suppress(ValueError):
+        answer = json.loads(answer)
+    try:
+        if isinstance(answer, dict) and "test" in answer:
+            entry = answer.get("entry_point")
+            answer = (f"candidate = {entry}\n" if entry else "") + answer["test"]
+        elif isinstance(answer, dict):
+            inputs, outputs = answer.get("inputs"), answer.get("outputs")
+            if not inputs or not isinstance(outputs, list) or len(inputs) != len(outputs):
+                raise ValueError("code tests need as many outputs as inputs, and at least one")
+            if answer.get("fn_name"):
+                answer = AS_LISTS + "\n".join(map(functools.partial(call, answer["fn_name"]), inputs, outputs))
+            elif all(isinstance(text, str) for text in inputs + outputs):
+                return json.dumps({"inputs": inputs[:MOST_TESTS], "outputs": outputs[:MOST_TESTS]})
+            else:
+                raise ValueError("inputs and outputs of code tests must be texts, or come with a fn_name")
+        tests = "\n".join(answer) if isinstance(answer, list) else answer
+        statements, used = ast.parse(tests).body, used_names(tests)
+    except (SyntaxError, TypeError) as e:
+        raise ValueError(f"the code tests are no Python: {e}") from None
+    if not any(runs(node, used) for node in statements):
+        raise ValueError("the code tests hold no assert that would run")
+    return tests
+
+
+def call(function: str, given, wanted) -> str:
+    """An assert. LiveCodeBench has a line of JSON per argument, APPS a list of them and often a list of the result."""
+    if isinstance(given, str):
+        given, wanted = [json.loads(line) for line in given.splitlines() if line.strip()], [json.loads(wanted)]
+    else:
+        wanted = [wanted, *(wanted if isinstance(wanted, list) and len(wanted) == 1 else [])]
+    return f"assert as_lists({function}(*{given!r})) in {wanted!r}"
+
+
+def runs(node: ast.stmt, used: set[str]) -> bool:
+    """Whether a top-level statement brings an assert that `tests` will execute."""
+    if isinstance(node, ast.ClassDef):
+        return node.name.startswith("Test") and asserts(node) or "TestCase" in " ".join(map(ast.unparse, node.bases))
+    if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+        return asserts(node) and (node.name in used or takes(node) is not None)
+    return asserts(node)
+
+
+def asserts(node: ast.AST) -> bool:
+    return any(isinstance(n, ast.Assert) for n in ast.walk(node))
+
+
+def takes(node: ast.stmt) -> int | None:
+    """0 for a test function, 1 for a check(candidate), None for anything else."""
+    if isinstance(node, ast.FunctionDef):
+        needed = len(node.args.args) - len(node.args.defaults)
+        if needed in (0, 1) and node.name.startswith(("test", "check")[needed]):
+            return needed
+
+
+def used_names(code: str) -> set[str]:
+    return {n.id for n in ast.walk(ast.parse(code)) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Load)}
+
+
+def bound_names(code: str) -> set[str]:
+    nodes = list(ast.walk(ast.parse(code)))
+    names = {n.id for n in nodes if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
+    names |= {(n.asname or n.name).split(".")[0] for n in nodes if isinstance(n, ast.alias)}
+    names |= {n.arg for n in nodes if isinstance(n, ast.arg)}
+    return names | {n.name for n in nodes if isinstance(n, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef))}
+
+
+def asked_names(tests: str) -> set[str]:
+    """What the tests want from a solution: names that they load, do not bind, and that Python does not have. Tests of
+    nothing else may want one of Python's own, as `assert sum(1, 2) == 3` does."""
+    names = used_names(tests) - bound_names(tests)
+    new = {name for name in names if not hasattr(builtins, name)}
+    given = any(takes(node) == 1 for node in ast.parse(tests).body)
+    return new if new or given or len(names) > 1 else names
+
+
+# ------------------------------------------------------------------------------------------------------------- verdicts
+def code_block(response: str, wanted: set[str]) -> str | None:
+    """The last fenced block that is Python and binds a wanted name; else the last one tagged so; else the last."""
+    if "<think>" in response and "</think>" not in response:
+        return None
+    fence = re.compile(r"^[ \t]*```([^\n`]*)\n(.*?)^[ \t]*```", re.DOTALL | re.MULTILINE)
+    ranked = []
+    for position, (tag, block) in enumerate(fence.findall(response.rpartition("</think>")[2])):
+        try:
+            block = textwrap.dedent(block)
+            rank = bool(wanted & bound_names(block)), tag.strip().lower().startswith("py")
+        except (SyntaxError, ValueError, RecursionError, MemoryError):
+            rank = False, False
+        ranked.append((*rank, position, block))
+    return max(ranked)[-1] if ranked else None
+
+
+def code_verdict(response: str, answer: str) -> str:
+    """right if the response's program passes all tests in time, unparsed without a program, else wrong."""
+    stdin = answer.startswith('{"inputs"')
+    code = code_block(response, set() if stdin else asked_names(answer))
+    if code is None:
+        return "unparsed"
+    if not stdin:
+        given = json.dumps([code, answer, sandbox()])
+        status, _ = run([sys.executable, "-I", __file__, "tests"], given, RUN_WALL_S + 1)
+        return "right" if status == PASSED else "wrong"
+    pairs, deadline = json.loads(answer), time.monotonic() + RUNS_WALL_S
+    command, limits = [*sandbox(), sys.executable, "-I", "-c", PROGRAM], functools.partial(limit_solution, sandbox())
+    for given, wanted in zip(pairs["inputs"], pairs["outputs"]):
+        status, output = run(command, given, RUN_WALL_S, code, limits)
+        shape, right_shape = ([len(line.split()) for line in text.strip().split("\n")] for text in (output, wanted))
+        if status != 0 or time.monotonic() > deadline or shape != right_shape:
+            return "wrong"
+        if not all(map(same_word, output.split(), wanted.split())):
+            return "wrong"
+    return "right"
+
+
+def same_word(a: str, b: str) -> bool:
+    """Equal as text or, as 0.5 and 0.50, as numbers; those with a point or an exponent up to a relative 1e-9."""
+    with contextlib.suppress(InvalidOperation):
+        x, y = Decimal(a), Decimal(b)
+        if "_" not in a + b and x.is_finite() and y.is_finite():
+            return x == y or not (a + b).lstrip("-").isdigit() and math.isclose(x, y, rel_tol=1e-9)
+    return a == b
+
+
+def run(command: list[str], given: str, seconds: float, code: str = "", limits=None) -> tuple[int | None, str]:
+    """Exit status (None if killed) and standard output of a command in an empty folder, with `code` in its file 3."""
+    import psutil  # here, as a solution's process starts sooner without it
+
+    with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as source:
+        source.write(code.encode(errors="replace"))
+        source.seek(0)
+
+        def prepare():
+            os.dup2(source.fileno(), 3)
+            if limits:
+                limits()
+
+        process = subprocess.Popen(
+            command, cwd=folder, env={}, stdin=subprocess.PIPE, stdout=out, stderr=subprocess.DEVNULL,
+            start_new_session=True, pass_fds=(3,), preexec_fn=prepare,
+        )
+        status = None
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.communicate(given.encode(errors="replace"), timeout=seconds)
+            status = process.returncode
+        while children := psutil.Process().children(recursive=True):  # orphans included, which the pool adopts
+            for child in children:
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    child.kill()
+            psutil.wait_procs(children, timeout=1)
+        process.wait()
+        out.seek(0)
+        return status, out.read().decode(errors="replace")
+
+
+def limit_solution(command: list[str]):
+    for limit, most in ("AS", MEMORY), ("CPU", RUN_WALL_S), ("FSIZE", 16 << 20), ("CORE", 0):
+        resource.setrlimit(getattr(resource, f"RLIMIT_{limit}"), (most, most))
+    if not command:  # a namespace has a limit of its own
+        resource.setrlimit(resource.RLIMIT_NPROC, (512, 512))
+
+
+def undumpable():
+    """Keeps other processes of this user out of this one's memory and files, where `unshare` does not hide it."""
+    ctypes.CDLL(None).prctl(4, 0)  # PR_SET_DUMPABLE
+
+
+@functools.cache
+def sandbox() -> list[str]:
+    """The command in front of a solution, as far as this machine's kernel allows: no network, no other processes, no
+    privileges, and every file read-only but those of a fresh folder in memory."""
+    # From Linux 6.14 on, pid_max is the namespace's own: the limit that stops a fork bomb even for root.
+    version = tuple(int(n) for n in re.findall(r"\d+", os.uname().release)[:2])
+    processes = "echo 512 > /proc/sys/kernel/pid_max" if version >= (6, 14) else "ulimit -u 512"
+    read_only = """
+        mount -t tmpfs -o size=64m tmpfs "$PWD" && cd "$PWD" || exit 1
+        while read -r _ m _; do
+            case $m in "$PWD") ;; *) mount -o remount,bind,ro "$m" || exit 1 ;; esac
+        done < /proc/self/mounts
+        exec setpriv --bounding-set=-all --inh-caps=-all --no-new-privs "$@"
+    """
+    namespaces = "--map-root-user --mount --net --ipc --pid --fork --kill-child --mount-proc".split()
+    for script in (f"{processes}; {read_only}", f'{processes}; exec "$@"'):
+        command = ["/usr/bin/unshare", *namespaces, "sh", "-c", script, "sh"]
+        with tempfile.TemporaryDirectory() as folder:
+            try:
+                subprocess.run([*command, sys.executable, "-I", "-c", ""], cwd=folder, capture_output=True, check=True)
+                return command
+            except (OSError, subprocess.CalledProcessError):
+                pass
+    return []
+
+
+# ------------------------------------------------------------------------------------------------------- two processes
+def plain(value):
+    """A copy that is made of built-in types alone. Raises TypeError if that is impossible."""
+    value = value.tolist() if hasattr(value, "tolist") else value  # NumPy's
+    if isinstance(value, dict):
+        return {plain(k): plain(v) for k, v in value.items()}
+    for kind in (list, tuple, set, frozenset):
+        if isinstance(value, kind):
+            return kind(map(plain, value))
+    for kind in (bool, int, float, complex, str, bytes):
+        if isinstance(value, kind):
+            return kind(value)
+    if value is not None:
+        raise TypeError(f"{type(value)} is no plain value")
+
+
+class Plain(pickle.Unpickler):
+    """No code gets in: of all names that a pickle may ask for, complex numbers need one."""
+
+    def find_class(self, module, name):
+        if (module, name) == ("builtins", "complex"):
+            return complex
+        raise pickle.UnpicklingError(f"{module}.{name} is no plain value")
+
+
+def solution():
+    """The solution's process: answers calls, and ends at the first one that it cannot answer with plain values."""
+    requests, replies = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
+    null = os.open(os.devnull, os.O_RDWR)
+    os.dup2(null, 0), os.dup2(null, 1)
+    module = sys.modules["solution"] = types.ModuleType("solution")
+    exec(compile(pickle.load(requests), "solution", "exec"), vars(module))
+    while True:
+        name, args, kwargs = pickle.load(requests)
+        function = vars(module)[name] if name in vars(module) else getattr(module.Solution(), name)
+        try:
+            reply = None, function(*args, **kwargs), args
+        except Exception as e:
+            reply = next(c.__name__ for c in type(e).__mro__ if c.__module__ == "builtins"), str(e), args
+        pickle.dump(plain(reply), replies)
+        replies.flush()
+
+
+class Counting(ast.NodeTransformer):
+    """Calls __ran__ after each assert, and after each try with one, whose `else: assert False` need not run."""
+
+    def visit_Assert(self, node):
+        return [node, *ast.parse("__ran__(1)").body]
+
+    def visit_Try(self, node):
+        return [self.generic_visit(node), *ast.parse("__ran__(1)" if asserts(node) else "").body]
+
+
+def tests():
+    """The tests' process: exits with PASSED if an assert or a TestCase's method ran, and none failed."""
+    import unittest
+
+    undumpable()
+    code, source, command = json.load(sys.stdin)
+    limits = functools.partial(limit_solution, command)
+    solution = subprocess.Popen([*command, sys.executable, "-I", __file__, "solution"], env={}, preexec_fn=limits,
+                                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    pickle.dump(code, solution.stdin)
+
+    def ask(name, *args, **kwargs):
+        try:
+            pickle.dump(plain((name, args, kwargs)), solution.stdin)
+            solution.stdin.flush()
+            error, value, changed = Plain(solution.stdout).load()
+            for mine, theirs in zip(args, changed):  # what the solution did to its arguments
+                if isinstance(mine, list):
+                    mine[:] = theirs
+                elif isinstance(mine, (dict, set)):
+                    mine.clear()
+                    mine.update(theirs)
+        except BaseException:
+            os._exit(1)  # before the tests can take it for an exception of the solution's
+        if error is None:
+            return value
+        known = getattr(builtins, str(error), None)
+        known = known if isinstance(known, type) and issubclass(known, Exception) else Exception
+        raise RuntimeError(value) if known is StopIteration else known(value)
+
+    def nothing(*args, **kwargs):
+        pass
+
+    ran, unittest.main = [], nothing  # its tests are run below
+    tree, used = Counting().visit(ast.parse(source)), used_names(source)
+    names = {name: functools.partial(ask, name) for name in asked_names(source)}
+    names |= {"__name__": "__main__", "__ran__": ran.append}
+    exec(compile(tree, "tests", "exec"), names)
+    for node in tree.body:
+        value = names.get(getattr(node, "name", None))
+        if isinstance(value, type) and issubclass(value, unittest.TestCase):
+            result = unittest.defaultTestLoader.loadTestsFromTestCase(value).run(unittest.TestResult())
+            assert result.wasSuccessful()
+            ran += range(result.testsRun - len(result.skipped))
+        elif isinstance(value, type) and node.name.startswith("Test"):
+            for name in filter(re.compile("test").match, dir(value)):
+                test = value()
+                getattr(test, "setup_method", nothing)()
+                getattr(test, name)()
+        elif takes(node) == 0 and node.name not in used:
+            value()
+        elif takes(node) == 1 and node.name not in used:
+            value(names.get("candidate") or functools.partial(ask, entry_point(code)))
+    os._exit(PASSED if ran else 1)
+
+
+def entry_point(code: str) -> str:
+    """The function of a solution that no other of its functions calls, main excepted."""
+    functions = [n for n in ast.parse(code).body if isinstance(n, ast.FunctionDef) and n.name != "main"]
+    called = {name for f in functions for name in used_names(ast.unparse(f)) - {f.name}}
+    [name] = {f.name for f in functions} - called
+    return name
+
+
+if __name__ == "__main__":
+    {"tests": tests, "solution": solution}[sys.argv[1]]()
