@@ -49,7 +49,11 @@ import traceback
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import latex2sympy2_extended as latex
+import math_verify
 import psutil
+import sympy
+from sympy.core.function import AppliedUndef
 
 VERDICTS = ("right", "wrong", "unparsed", "error")
 MATH_CPU_S = 2  # of the processor, not of the clock, so that a busy machine gives the same verdicts
@@ -67,94 +71,190 @@ class OutOfTime(BaseException):
 
 # ----------------------------------------------------------------------------------------------------------------- math
 BOX = re.compile(r"\\(?:boxed|fbox)\s*\{")
-SAYS = re.compile(r"(?:answer\W{0,4}is\b:?|answer\W{0,2}:|<answer>|####)[*\s$]*", re.IGNORECASE)
-AFTERTHOUGHT = re.compile(r"</answer>|, (?:because|since|as) |\. +[A-Z]| \([a-z ]+\)")
-DENIED = re.compile(r"\\(?:neg|lnot|not|neq|ne|cancel|bcancel|xcancel|phantom)\b|\\text\{[^}]*\b(?:not|wrong)\b")
-UNITS = re.compile(r"^(\\?\$?-?[\d,]*\.?\d+(?:/\d+)?)(?: (?!(?:and|or|to|not)\b)[A-Za-z]+){1,4}(?:\^\{?\d\}?)?$")
-REPEATING = re.compile(r"(\d*)\.(\d*)\\overline\{(\d+)\}")
+JOINED = re.compile(r"[^A-Za-z]*(?:,|;|\band\b|\bor\b)[^A-Za-z]*(?:[A-Za-z]\w?\s*=[^A-Za-z]*)?")  # one answer in two boxes
+LISTED = re.compile(r"(?:(?!\b(?:no|not|but|wait|wrong|actually|instead|mistake|sorry|correct))[\s\S])*", re.IGNORECASE)
+SAYS = re.compile(r"(?:answer\W{0,4}(?:is|(?:should|must) be)\b:?|answer\W{0,2}:|<answer>|####)[*\s$]*", re.IGNORECASE)
+AROUND = re.compile(r"^[\s*$`_]*(?:(?:approximately|about|roughly|exactly|simply)\s+)?[\s*$`_]*|[\s*$`_.]+$")
+AFTERTHOUGHT = re.compile(r"</answer>|, (?:because|since|as|which|so|where|when|but)\b|\. +[A-Z]| \([a-z ]+\)")
+DENIED = re.compile(r"\\(?:neg|lnot|not|[bx]?cancel|phantom)\b|\\text\{[^}]*\b(?:not|wrong)\b")
+LITERAL = re.compile(r"\d_|\d:\d\d(?!\d)|:.*:")  # a number in a base, a time, a ratio of three
 INTEGER = re.compile(r"-?[1-9][0-9]{0,30}|0")
+DECIMAL = re.compile(r"(?<![\d.])(\d*)\.(?=[\d\\])(\d*)(?:\\overline\{(\d+)\})?")
+THOUSANDS = re.compile(r"-?\d{1,3}(,\d{3})+(\.\d+)?")
+TEXT = re.compile(r"\\(?:text(?:bf|it|rm)?|mbox|mathrm)\s*\{([^{}]*)\}")
+SPELLINGS = [(re.compile(pattern), spelling) for pattern, spelling in (
+    ("[−–]", "-"), ("[·⋅]", r"\\cdot "), ("×", r"\\times "), ("°", r"^\\circ "), ("π", r"\\pi "), ("∞", r"\\infty "),
+    ("≤|\\\\leq(?:slant|q)", r"\\le "), ("≥|\\\\geq(?:slant|q)", r"\\ge "), ("≠", r"\\ne "), ("∪", r"\\cup "),
+    ("∅|\\\\varnothing\\b", r"\\emptyset "), (r"\\lt\b", "<"), (r"\\gt\b", ">"), ("²", "^2"), ("³", "^3"),
+    (r"[€£]|\\?\$|\\! *|\\text\{(?:\\\$|Rs\. ?)\}", ""), (r"(?<!\\)\\[,;: ]|~", " "), (r"\\text\{,\}", ","),
+    (r"''", r"^{\\prime\\prime}"), (r"'", r"^{\\prime}"), (r"(\\circ\}?) *(?:\\(?:text|mathrm)\{)? *[CF]\b\}?", r"\1"),
+    (r"^ *(?:=|\\approx|≈) *", ""),
+    (r"\\?%|\\text\{ *percent *\}| per ?cent\b", r"\\%"), (r"(?<=\d)[eE]([+-]?\d+)\b", r"\\times 10^{\1}"),
+    (r"(?<=\d) (?=\d{3}(?!\d))", ""), (r"(?<![\d./])(\d+) +(\d+)/(\d+)(?![\d./])", r"\1\\frac{\2}{\3}"),
+    (r"(?<=\d)(?<!_\d)\(", r"\\cdot ("),  # 2(1.5) is no mixed number
+    (r"^ *([<>]|\\(?:le|ge|ne)q?\b)", r"x \1"),
+)]  # fmt: skip
+QUANTITY = re.compile(r"(.*?(?:[\d})]|\\pi))\s*([A-Za-z](?:[A-Za-z\s/.]|\^\{?-?[1-9]\}?)*)", re.DOTALL)
+UNITS = set("""km cm mm nm kg mg lb oz ft yd mi mph kph ml mL hr min sec ms Hz kW kWh kJ kPa mol USD cc sq cu per square
+    cubic people men women children feet foot inch meter metre mile yard hour minute day week month months year old dollar
+    cent euro degree gram pound liter litre gallon cup unit person m g s h l L N J W V A in""".split())
+NUMBER_WORDS = re.compile(
+    r"less|plus|minus|times|was|does|\w*(?:th|third|half|halve|quarter|dozen|score|ten|hundred|thousand|illion|lakh|crore|"
+    r"pair|couple|double|triple|square|cube|power|root|factor|percent|zero|zeroe|one|two|three|four|five|six|sixe|seven|"
+    r"eight|nine|eleven|twelve|teen|tie|gros|grosse|log)s"
+)  # fmt: skip
+NORMALIZATION = latex.NormalizationConfig(units=False, malformed_operators=True, nits=False, boxed="none")
+INEQUALITY = sympy.Ne, sympy.Gt, sympy.Ge, sympy.Lt, sympy.Le
 
 
-def last_boxed(text: str) -> str | None:
-    """What the last \\boxed{...} in `text` holds, braces nested to any depth; None if there is none or if it never
-    closes, as in a response that was cut.
+def boxed(text: str, between: re.Pattern = JOINED) -> str:
+    """What the last \\boxed{...} holds, braces nested to any depth, after what the boxes before it hold if all the text
+    `between` matches. Empty if there is none or if it never closes, as in a response that was cut.
 
-    >>> last_boxed(r"first \\boxed{1}, no: \\boxed{\\frac{1}{2}}")
+    >>> boxed(r"first \\boxed{1}, no: \\boxed{\\frac{1}{2}}")
     '\\\\frac{1}{2}'
+    >>> boxed(r"\\boxed{1} and \\boxed{2}")
+    '1, 2'
     """
-    start, depth = max((box.end() for box in BOX.finditer(text)), default=0), 1
-    for i in range(start, len(text)) if start else ():
-        depth += (text[i] == "{") - (text[i] == "}")
-        if depth == 0:
-            return text[start:i].strip()
-    return None
+    contents, end = [], 0
+    for box in BOX.finditer(text):
+        if box.start() < end:
+            continue  # it is inside another
+        if contents and not between.fullmatch(text, end, box.start()):
+            contents = []
+        depth, end = 1, box.end()
+        while depth and end < len(text):
+            depth += (text[end] == "{") - (text[end] == "}")
+            end += 1
+        contents.append("" if depth else BOX.sub("{", text[box.end() : end - 1]).strip())
+    return ", ".join(dict.fromkeys(contents)) if all(contents) else ""
 
 
-def final_answer(response: str) -> str | None:
+def final_answer(response: str) -> str:
     """The last box after the end of any thinking. A response without a box may say `answer is ...`, `Answer: ...`,
     `<answer>...` or `#### ...`, of which the last one with a digit or LaTeX counts, else the last one, to the end of
-    its line or sentence. None if there is nothing of the kind."""
-    if "<think>" in response and "</think>" not in response:
-        return None
-    response = response.rpartition("</think>")[2]
+    its line or sentence. Empty if there is nothing of the kind."""
+    response = finished(response)
     if r"\boxed" in response or r"\fbox" in response:
-        return last_boxed(response)
+        return boxed(response)
     said = [AFTERTHOUGHT.split(rest.split("\n")[0])[0] for rest in SAYS.split(response[-4000:])[1:]]
-    said = [re.sub(r"^[\s*$`_]+|[\s*$`_.]+$", "", text) for text in said]
-    return next((s for s in reversed(said) if re.search(r"[\d\\]", s)), said[-1] if said else None)
+    said = [AROUND.sub("", text) for text in said]
+    return next((text for text in reversed(said) if re.search(r"[\d\\]", text)), said[-1] if said else "")
+
+
+def finished(response: str) -> str:
+    """What follows the thinking; empty if that never ended."""
+    return "" if "<think>" in response and "</think>" not in response else response.rpartition("</think>")[2]
 
 
 @functools.lru_cache(4096)
-def parse(expression: str) -> list:
-    """math-verify's reading of a final answer, after spellings that it would misread: spaced thousands, mixed numbers
-    written as text, units, repeating decimals, a trailing point. Empty if it cannot be read."""
-    import math_verify
+def parse(text: str) -> tuple:
+    """A final answer as a sympy object (None: unreadable); its unit, or the variable of the set that it describes; and
+    whether it is in percent. Decimals become fractions, so that nothing is compared as a float."""
+    if not worth_parsing(text):
+        return None, "", False
+    for pattern, spelling in SPELLINGS:
+        text = pattern.sub(spelling, text)
+    text, percent = re.subn(r"\s*\\%$", "", text.strip(" $").rstrip(" .$"))
+    text, label = split_unit(text)
+    text = text.replace(",", "") if THOUSANDS.fullmatch(text) else text
+    text = DECIMAL.sub(fraction, text)
+    either = re.search(r"\bor\b", text) is not None
+    imaginary = re.search(r"(?<![A-Za-z\\])i(?![A-Za-z=])", text) is not None
+    degrees = re.search(r"\\(?:sin|cos|tan|cot|sec|csc)\b", text) is not None
+    try:
+        text = latex.normalize_latex(text, NORMALIZATION)
+        value = latex.latex2sympy(text, is_real=not imaginary, convert_degrees=degrees, normalization_config=None)
+    except Exception:
+        return None, "", False
+    parts = value.args if isinstance(value, (sympy.And, sympy.FiniteSet)) else [value]
+    if isinstance(value, sympy.Eq) and isinstance(value.rhs, sympy.Set):
+        value, label = value.rhs, str(value.lhs)
+    elif all(isinstance(part, INEQUALITY) for part in parts) and len(value.free_symbols) == 1:
+        label = str(*value.free_symbols)
+        value = (sympy.Or if either else sympy.And)(*parts).as_set()
+    return None if value in (sympy.nan, sympy.zoo) else value, label, bool(percent)
 
-    brackets = ((c in "({[") - (c in ")}]") for c in expression)
-    if len(expression) > LONGEST or max(itertools.accumulate(brackets, initial=0)) > DEEPEST:
-        return []
-    if DENIED.search(expression):
-        return []  # it would drop the command and keep what it denies
-    expression = re.sub(r"[€£]|\\text\{(?:\\\$|Rs\. ?)\}", "", re.sub(r"\\! *", "", expression))
-    expression = re.sub(r"(?<!\\)\\[,;: ]|~", " ", expression.replace(r"\text{,}", ",")).strip(" $")
-    expression = re.sub(r"(?<![\d.])\d{1,3}(?: \d{3})+(?![\d.])", lambda m: m[0].replace(" ", ""), expression)
-    expression = re.sub(r"(?<![\d./])(\d+) +(\d+)/(\d+)(?![\d./])", r"\1\\frac{\2}{\3}", expression)
-    expression = UNITS.sub(r"\1", re.sub(r"([\d.])\.$", r"\1", expression))
-    expression = REPEATING.sub(repeating_fraction, expression)
-    return math_verify.parse(rf"\boxed{{{expression}}}", parsing_timeout=None, raise_on_error=True)
+
+def worth_parsing(text: str) -> bool:
+    brackets = ((c in "({[") - (c in ")}]") for c in text)
+    deepest = max(itertools.accumulate(brackets, initial=0))
+    return len(text) <= LONGEST and deepest <= DEEPEST and not DENIED.search(text)
 
 
-def repeating_fraction(match: re.Match) -> str:
-    """0.1\\overline{6} as a fraction: (16 − 1) / 90."""
-    whole, fixed, repeated = match.groups()
-    numerator = int(whole + fixed + repeated) - int(whole + fixed or 0)
-    return rf"\frac{{{numerator}}}{{{(10 ** len(repeated) - 1) * 10 ** len(fixed)}}}"
+def split_unit(text: str) -> tuple[str, str]:
+    """`5 cm^2`, `18 dollars` and `\\text{72 km}` without their units, and the units. Only what is known to be one goes:
+    the words of UNITS and plurals that are no number word, because `72 million` and `72 or more` are not 72. A single
+    letter is a unit after a slash or in \\text{}, elsewhere a variable."""
+    plain = TEXT.sub(r" \1 ", text).strip()
+    quantity = QUANTITY.fullmatch(plain)
+    if not quantity:
+        return text if re.search("[A-Za-z]", plain) else plain, ""
+    words = re.findall("[A-Za-z]+", quantity[2])
+    known = all(word in UNITS or re.fullmatch("[a-z]{3,}s", word) and not NUMBER_WORDS.fullmatch(word) for word in words)
+    variable = min(map(len, words)) == 1 and plain == text and "/" not in quantity[2]
+    if not known or variable:
+        return text, ""
+    return quantity[1], re.sub(r"s\b|[\s{}.]", "", quantity[2])
+
+
+def fraction(decimal: re.Match) -> str:
+    """0.25 as 25/100, 0.1\\overline{6} as (16 − 1)/90."""
+    whole, fixed, repeated = decimal[1], decimal[2], decimal[3] or ""
+    numerator = int(whole + fixed + repeated) - (int(whole + fixed or 0) if repeated else 0)
+    return rf"(\frac{{{numerator}}}{{{(10 ** len(repeated) - bool(repeated)) * 10 ** len(fixed)}}})"
 
 
 def equal(given: str, answer: str) -> bool:
-    import math_verify
-
-    plain = [re.sub(r"[\s{}$]|\\text(?:bf|it|rm)?|\\mathrm", "", text) for text in (given, answer)]
-    if "_" in answer or "_" in given:  # a number's base, which math-verify ignores
-        return plain[0] == plain[1]
-    if all(len(text) > 1 and text.isalpha() for text in plain):  # a word, not a product of letters
+    spaceless = [re.sub(r"\\[,;:! ]|\\left|\\right|[\s$]|\.(?!\d)", "", TEXT.sub(r"\1", text)) for text in (given, answer)]
+    plain = [re.sub(r"[{}]", "", text) for text in spaceless]
+    if all(len(text) > 2 and text.isalpha() for text in plain) or any(LITERAL.search(text) for text in plain):
         return plain[0].casefold() == plain[1].casefold()
-    if given[:1] in "<>" and answer[:1] not in "<>":
+    if any(text.startswith("(") for text in spaceless) and any(text.startswith(r"\{") for text in spaceless):
+        return False  # an order, and none
+    (a, label, percent), (b, other_label, other_percent) = parse(given), parse(answer)
+    if a is None or b is None or label and other_label and label != other_label:
+        return plain[0] == plain[1]
+    if same(a, b) or percent == other_percent:
+        return same(a, b)
+    return same(a / 100, b) if percent else same(a, b / 100)  # 50% is 50, and 0.5
+
+
+def same(a, b) -> bool:
+    """math-verify's equality, but of numbers relative to their size, and of an equation with a number only where that
+    is its solution."""
+    if is_equation(a) != is_equation(b):
+        a, b = solution(a), solution(b)
+    if a is None or b is None:
         return False
-    return math_verify.verify(parse(answer), parse(given), timeout_seconds=None, raise_on_error=True)
+    if all(isinstance(x, sympy.Expr) and x.is_number for x in (a, b)):
+        ratio = sympy.N(a / b, 40)
+        if ratio.is_finite and abs(ratio - 1) > 1e-30:
+            return False
+    if isinstance(a, sympy.Tuple):
+        a, b = b, a  # of a tuple that comes first it keeps the order
+    return math_verify.verify(b, a, numeric_precision=400, allow_set_relation_comp=True, timeout_seconds=None)
+
+
+def is_equation(value) -> bool:
+    return isinstance(value, sympy.Eq) or isinstance(value, sympy.And) and all(map(is_equation, value.args))
+
+
+def solution(value):
+    """5 of x = 5, of x = 2 + 3 = 5 and of 2 + 3 = 5; nothing of 1 = 5 and 2x = 5."""
+    if not is_equation(value):
+        return value
+    equations = getattr(value, "_unsorted_args", [value])
+    *sides, last = equations[0].lhs, *(equation.rhs for equation in equations)
+    named = isinstance(sides[0], AppliedUndef) or latex.is_expr_of_only_symbols(sides[0])
+    return last if all(same(last, side) for side in sides[named:]) else None
 
 
 def math_reference(answer: str) -> str:
-    """The final answer of a dataset's solution: after GSM8K's ####, else in the last box, else all of it."""
+    """The final answer of a dataset's solution: after GSM8K's ####, else in its boxes, else all of it."""
     final = answer.rpartition("####")[2].strip().split("\n")[0] if "####" in answer else answer
-    final = last_boxed(final) if BOX.search(final) else final
-    final = (final or "").strip(" \n\t$")
-    try:
-        with cpu_limit(MATH_CPU_S):
-            readable = final and parse(final)
-    except (Exception, OutOfTime):
-        readable = False
-    if not readable:
+    final = (boxed(final) if BOX.search(final) else final).strip(" \n\t$")
+    if not final or not worth_parsing(final):
         raise ValueError(f"cannot parse the answer {answer[-80:]!r}")
     return final
 
@@ -168,11 +268,10 @@ def math_verdict(response: str, answer: str) -> str:
     if INTEGER.fullmatch(given) and INTEGER.fullmatch(answer):
         return "wrong"  # as math-verify would say, a millisecond later
     with cpu_limit(MATH_CPU_S):
-        if not parse(given):
-            return "unparsed"
-        percent = re.compile(r"\s*\\?%$")  # a reference of 12.5 may mean percent: 12.5% is right too
-        same = equal(given, answer) or percent.search(given) and equal(percent.sub("", given), percent.sub("", answer))
-        return "right" if same else "wrong"
+        several = boxed(finished(response), LISTED) if "," in answer else ""
+        if equal(given, answer) or several and equal(several, answer):
+            return "right"
+        return "wrong" if parse(given)[0] is not None else "unparsed"
 
 
 @contextlib.contextmanager
@@ -205,7 +304,7 @@ def choice_parts(text: str) -> tuple[str, str]:
 
 def choice_reference(answer: str) -> str:
     """`B`, or with the option's text `B. Paris`, so that the text alone is right too."""
-    final = last_boxed(answer) if r"\boxed" in answer else answer.rpartition("####")[2] or answer
+    final = boxed(answer) if r"\boxed" in answer else answer.rpartition("####")[2] or answer
     if not choice_parts(final or "")[0]:
         raise ValueError(f"cannot find the letter of a choice in {answer[-80:]!r}")
     return final.strip()
@@ -213,7 +312,7 @@ def choice_reference(answer: str) -> str:
 
 def choice_verdict(response: str, answer: str) -> str:
     """Where `final_answer` finds nothing, a last line that is a letter alone, or the right option, counts as well."""
-    given, right = final_answer(response), choice_parts(answer)
+    given, right = final_answer(response) or None, choice_parts(answer)
     if given is None and r"\boxed" not in response and "<think>" not in response.rpartition("</think>")[2]:
         last_line = response.strip().rpartition("\n")[2][:LONGEST]
         said = re.search(r"(?:option|choice) is:? ([^\n]+)", last_line)
@@ -633,8 +732,6 @@ class Interpreter:
 
 def work():
     """The interpreter's side: one line in, one verdict out, until the trainer is gone."""
-    import math_verify  # noqa: F401  a second that the first job should not wait for
-
     libc, (DIE_WITH_PARENT, ADOPT_ORPHANS) = ctypes.CDLL(None), (1, 36)  # of prctl(2)
     libc.prctl(DIE_WITH_PARENT, signal.SIGKILL), libc.prctl(ADOPT_ORPHANS, 1)
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
