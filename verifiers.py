@@ -35,6 +35,7 @@ import json
 import logging
 import os
 import pickle
+import random
 import re
 import resource
 import select
@@ -71,7 +72,7 @@ class OutOfTime(BaseException):
 
 # ----------------------------------------------------------------------------------------------------------------- math
 BOX = re.compile(r"\\(?:boxed|fbox)\s*\{")
-JOINED = re.compile(r"[^A-Za-z]*(?:,|;|\band\b|\bor\b)[^A-Za-z]*(?:[A-Za-z]\w?\s*=[^A-Za-z]*)?")  # one answer in two boxes
+JOINED = re.compile(r"[^A-Za-z]*(?:,|;|\band\b|\bor\b)[^A-Za-z]*(?:[A-Za-z]\w?\s*=[^A-Za-z]*)?")
 LISTED = re.compile(r"(?:(?!\b(?:no|not|but|wait|wrong|actually|instead|mistake|sorry|correct))[\s\S])*", re.IGNORECASE)
 SAYS = re.compile(r"(?:answer\W{0,4}(?:is|(?:should|must) be)\b:?|answer\W{0,2}:|<answer>|####)[*\s$]*", re.IGNORECASE)
 AROUND = re.compile(r"^[\s*$`_]*(?:(?:approximately|about|roughly|exactly|simply)\s+)?[\s*$`_]*|[\s*$`_.]+$")
@@ -96,8 +97,8 @@ SPELLINGS = [(re.compile(pattern), spelling) for pattern, spelling in (
 )]  # fmt: skip
 QUANTITY = re.compile(r"(.*?(?:[\d})]|\\pi))\s*([A-Za-z](?:[A-Za-z\s/.]|\^\{?-?[1-9]\}?)*)", re.DOTALL)
 UNITS = set("""km cm mm nm kg mg lb oz ft yd mi mph kph ml mL hr min sec ms Hz kW kWh kJ kPa mol USD cc sq cu per square
-    cubic people men women children feet foot inch meter metre mile yard hour minute day week month months year old dollar
-    cent euro degree gram pound liter litre gallon cup unit person m g s h l L N J W V A in""".split())
+    cubic people men women children feet foot inch meter metre mile yard hour minute day week month months year old
+    dollar cent euro degree gram pound liter litre gallon cup unit person m g s h l L N J W V A in""".split())
 NUMBER_WORDS = re.compile(
     r"less|plus|minus|times|was|does|\w*(?:th|third|half|halve|quarter|dozen|score|ten|hundred|thousand|illion|lakh|crore|"
     r"pair|couple|double|triple|square|cube|power|root|factor|percent|zero|zeroe|one|two|three|four|five|six|sixe|seven|"
@@ -191,7 +192,8 @@ def split_unit(text: str) -> tuple[str, str]:
     if not quantity:
         return text if re.search("[A-Za-z]", plain) else plain, ""
     words = re.findall("[A-Za-z]+", quantity[2])
-    known = all(word in UNITS or re.fullmatch("[a-z]{3,}s", word) and not NUMBER_WORDS.fullmatch(word) for word in words)
+    plural = re.compile("[a-z]{3,}s")
+    known = all(w in UNITS or plural.fullmatch(w) and not NUMBER_WORDS.fullmatch(w) for w in words)
     variable = min(map(len, words)) == 1 and plain == text and "/" not in quantity[2]
     if not known or variable:
         return text, ""
@@ -202,11 +204,13 @@ def fraction(decimal: re.Match) -> str:
     """0.25 as 25/100, 0.1\\overline{6} as (16 − 1)/90."""
     whole, fixed, repeated = decimal[1], decimal[2], decimal[3] or ""
     numerator = int(whole + fixed + repeated) - (int(whole + fixed or 0) if repeated else 0)
-    return rf"(\frac{{{numerator}}}{{{(10 ** len(repeated) - bool(repeated)) * 10 ** len(fixed)}}})"
+    denominator = (10 ** len(repeated) - bool(repeated)) * 10 ** len(fixed)
+    return rf"(\frac{{{numerator}}}{{{denominator}}})"
 
 
 def equal(given: str, answer: str) -> bool:
-    spaceless = [re.sub(r"\\[,;:! ]|\\left|\\right|[\s$]|\.(?!\d)", "", TEXT.sub(r"\1", text)) for text in (given, answer)]
+    spaces = re.compile(r"\\[,;:! ]|\\left|\\right|[\s$]|\.(?!\d)")
+    spaceless = [spaces.sub("", TEXT.sub(r"\1", text)) for text in (given, answer)]
     plain = [re.sub(r"[{}]", "", text) for text in spaceless]
     if all(len(text) > 2 and text.isalpha() for text in plain) or any(LITERAL.search(text) for text in plain):
         return plain[0].casefold() == plain[1].casefold()
@@ -295,8 +299,8 @@ def choice_parts(text: str) -> tuple[str, str]:
     """The letter and the words of an option: `(B)`, `**B**`, `B. Paris`, `\\text{B}` and `Paris` have one or both."""
     text = re.sub(r"\\[,;!: ()]|~|\\(?:rm|bf|mathsf)\b", " ", text).replace(r"\%", "%")
     text = re.sub(r"\\(?:text|textbf|mathrm|mathbf)\b|[{}$*_`]", "", text).strip(" .\n\t")
-    bare = r"([A-Z])(?=$|\s*[-–]\s|,\s+(?!or\b|and\b|[A-Z]\b)|\s+\(|\s+because\b)"
-    pattern = rf"(?:option |choice )?(?:\(([A-Z])\):?|([A-Z])[).:]|{bare})[-–,\s]*(.*)"
+    bare = r"([A-J])(?=$|\s*[-–]\s|,\s+(?!or\b|and\b|[A-J]\b)|\s+\(|\s+because\b)"
+    pattern = rf"(?:option |choice )?(?:\(([A-J])\):?|([A-J])[).:]|{bare})[-–,\s]*(.*)"
     option = re.fullmatch(pattern, text, re.DOTALL | re.IGNORECASE)
     letter, words = ("".join(filter(None, option.groups()[:3])).upper(), option[4]) if option else ("", text)
     return letter, " ".join(words.lower().strip(" ()").split())
@@ -304,26 +308,27 @@ def choice_parts(text: str) -> tuple[str, str]:
 
 def choice_reference(answer: str) -> str:
     """`B`, or with the option's text `B. Paris`, so that the text alone is right too."""
-    final = boxed(answer) if r"\boxed" in answer else answer.rpartition("####")[2] or answer
-    if not choice_parts(final or "")[0]:
+    final = (boxed(answer) if BOX.search(answer) else answer.rpartition("####")[2] or answer).strip()
+    if not choice_parts(final)[0]:
         raise ValueError(f"cannot find the letter of a choice in {answer[-80:]!r}")
-    return final.strip()
+    return final
 
 
 def choice_verdict(response: str, answer: str) -> str:
-    """Where `final_answer` finds nothing, a last line that is a letter alone, or the right option, counts as well."""
-    given, right = final_answer(response) or None, choice_parts(answer)
-    if given is None and r"\boxed" not in response and "<think>" not in response.rpartition("</think>")[2]:
-        last_line = response.strip().rpartition("\n")[2][:LONGEST]
-        said = re.search(r"(?:option|choice) is:? ([^\n]+)", last_line)
+    """Where `final_answer` finds nothing, a last line that is a letter alone, or the right option, counts as well. The
+    letter counts, whatever follows it, unless that is a second letter or not the text of the reference."""
+    given, right = final_answer(response), choice_parts(answer)
+    if not given and r"\boxed" not in response:
+        last_line = finished(response).strip().rpartition("\n")[2][-LONGEST:].replace("*", "")
+        said = re.search(r".*(?:(?:option|choice)(?: is)?:?|\bit is) (.+)", last_line, re.IGNORECASE)
         last_line = said[1] if said else last_line
-        given = last_line if choice_parts(last_line)[0] and choice_parts(last_line)[1] in ("", right[1]) else None
+        given = last_line if choice_parts(last_line)[0] and choice_parts(last_line)[1] in ("", right[1]) else ""
     if not given or len(given) > LONGEST:
         return "unparsed"
     letter, words = choice_parts(given)
     if not letter:
         return "right" if words and words == right[1] else "wrong"
-    several = re.match(r"(?:and|or|,|/|&|is)\b", words) or re.search(r"(?:^|[\s(.,;:])[b-h](?:[.):]|$)", words)
+    several = re.search(r"^(?:and|or|,|/|&|is)\b|(?:^|[.,;:]\s+|\()\(?[a-j](?:[.):](?:\s|$)|$)", words)
     same_words = not words or re.match(re.escape(right[1]) + r"(?!\w)", words) if right[1] else not several
     return "right" if letter == right[0] and (same_words or words.startswith("because")) else "wrong"
 
@@ -645,41 +650,92 @@ def load(name: str):
     return (lambda answer: answer), getattr(module, function)
 
 
-def reference(answer: str, verifier: str = "math") -> str:
-    """The dataset's answer in the form that `verify` wants. Raises ValueError when it cannot be read."""
-    if not answer.strip():
+def reference(answer, verifier: str = "math") -> str:
+    """The dataset's answer, a text, a number or a list or dict of them, in the form that `verify` wants; for `math`
+    a list is several answers. Raises ValueError when it cannot be read."""
+    if isinstance(answer, list) and verifier in ("math", "choice") and all(isinstance(x, PLAIN_ANSWER) for x in answer):
+        answer = ", ".join(map(str, answer))
+    elif isinstance(answer, (list, dict)) and answer and verifier not in ("math", "choice"):
+        answer = json.dumps(answer, default=str)
+    if answer in (None, [], {}) or not str(answer).strip():
         raise ValueError("the answer is empty")
-    return load(verifier)[0](answer)
+    if not isinstance(answer, PLAIN_ANSWER):
+        raise ValueError(f"the answer is neither a text nor a number: {answer!r:.80}")
+    return load(verifier)[0](str(answer))
 
 
-PROBLEM = "problem", "question", "prompt"  # columns, of which the first that has a value counts
-ANSWER = "answer", "solution", "reward_model.ground_truth", "test_list", "test"
+PLAIN_ANSWER = str, int, float
+LETTERS = "ABCDEFGHIJ"
+PROBLEM = "problem", "question", "prompt", "Question"  # columns, of which the first that has a value counts
+ANSWER = "answer", "solution", "reward_model.ground_truth", "test_list", "test", "answerKey", "Correct Answer"
 
 
 def read_row(row: dict, verifier: str, instruction: str) -> dict:
-    """What a row of a dataset asks and what is right: `messages` (chat turns; a text is the user's, then the
-    instruction), `answer` as `verify` wants it, `verifier`, `level` and `hint`. A row may be JSON in a column `jsonl`.
-    Raises ValueError with a sentence."""
-    row = json.loads(row["jsonl"]) if "jsonl" in row else row
+    """What a row of a dataset asks and what is right: `messages` (chat turns; a text is the user's, then the options
+    of a multiple choice and the instruction), `answer` as `verify` wants it, `verifier`, `level` and `hint`. A row may
+    be JSON in a column `jsonl`. Raises ValueError with a sentence."""
+    if "jsonl" in row:
+        try:
+            row = dict(json.loads(row["jsonl"]))
+        except (ValueError, TypeError) as e:
+            raise ValueError(f"the row is no JSON object: {e}") from None
     verifier, level = row.get("verifier") or verifier, row.get("level")
-    problem, answer = column(row, *PROBLEM), column(row, *ANSWER)
+    problem, answer = column(row, "problem", *PROBLEM), column(row, "answer", *ANSWER)
+    options, labels = published_options(row) if verifier == "choice" else ([], [])
+    if options:
+        right = right_option(answer, options, labels)
+        answer = f"{LETTERS[right]}. {options[right]}"
+    if verifier == "code" and answer == row.get("test_list"):
+        answer = [*(row.get("test_imports") or []), *answer]  # MBPP
+    if verifier == "code" and answer == row.get("test") and row.get("entry_point"):
+        answer = {"test": answer, "entry_point": row["entry_point"]}  # HumanEval
     if isinstance(problem, str):
-        problem = [{"role": "user", "content": f"{problem}\n\n{instruction}".strip()}]
+        lines = [problem, *(f"{letter}. {option}" for letter, option in zip(LETTERS, options))]
+        problem = [{"role": "user", "content": "\n".join([*lines, "", instruction]).strip()}]
     for turn in problem if isinstance(problem, list) else [problem]:
         if not isinstance(turn, dict) or not all(isinstance(turn.get(key), str) for key in ("role", "content")):
             raise ValueError(f"the problem is neither a text nor chat turns of role and content: {problem!r:.80}")
-    answer = answer if isinstance(answer, str) else json.dumps(answer)
     return dict(messages=problem, answer=reference(answer, verifier), verifier=verifier, hint=row.get("hint"),
                 level="" if level is None else str(level))
 
 
-def column(row: dict, *names: str):
+def published_options(row: dict) -> tuple[list, list]:
+    """The options of a multiple choice and their labels, from a list (MMLU, MMLU-Pro), a dict, lists of text and label
+    (ARC) or GPQA's columns, which are shuffled, always in the same way. Empty if the row has none."""
+    options, labels = row.get("options") or row.get("choices") or [], list(LETTERS)
+    if "Correct Answer" in row:
+        options = [row["Correct Answer"], *(row.get(f"Incorrect Answer {i}") for i in (1, 2, 3))]
+        random.Random(str(options)).shuffle(options)
+    elif isinstance(options, dict):
+        labels, options = options.get("label") or list(options), options.get("text") or list(options.values())
+    texts = isinstance(options, list) and all(isinstance(option, PLAIN_ANSWER) for option in options)
+    if not texts or len(options) > len(LETTERS):
+        raise ValueError(f"the options are not a list of at most {len(LETTERS)} texts: {options!r:.80}")
+    return [str(option).strip() for option in options], [str(label) for label in labels]
+
+
+def right_option(answer, options: list[str], labels: list[str]) -> int:
+    """Which option is right: `answer` is its label, its text, its letter in some spelling or its index."""
+    text = str(answer).strip()
+    positions = [str(i) for i in range(len(options))]
+    for names in [positions] if isinstance(answer, int) else [labels[: len(options)], options, positions]:
+        if text in names:
+            return names.index(text)
+    letter = choice_parts(text)[0]
+    if letter and letter in labels[: len(options)]:
+        return labels.index(letter)
+    raise ValueError(f"the answer {text!r:.80} is none of the options")
+
+
+def column(row: dict, what: str, *names: str):
     for name in names:
         outer, _, inner = name.partition(".")
         value = row.get(outer)
         value = value.get(inner) if inner and isinstance(value, dict) else value
-        if value not in (None, "", []):
+        if value not in (None, [], {}) and str(value).strip():
             return value
+    if any(name in row for name in names):
+        raise ValueError(f"the {what} is empty")
     raise ValueError(f"nothing in {', '.join(names)}; its columns are {', '.join(row)}")
 
 
