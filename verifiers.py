@@ -9,10 +9,19 @@ A verifier compares a model's response with a problem's reference answer and giv
 
 Only `right` earns the reward of 1. A problem names its verifier:
 
-    math       numbers, expressions, sets, intervals, words; equality is math-verify's
+    math       numbers, expressions, sets, intervals, words
     choice     a letter, or the text of that option
     code       the last fenced block of the response, run against tests
     FILE.py:FUNCTION   your own: function(response, answer) gives a verdict, or True or False
+
+Equality in `math` is math-verify's. What we do before it, and why:
+
+    SPELLINGS          signs and commands that its parser refuses, or reads as something else
+    split_unit         its own list of units also drops `more`, `less` and `square`
+    fraction           it compares decimals to six places after the point
+    same, solution     it takes 72 for the solution of 1 = 72, and differences below 10^-15 for none
+    LITERAL, words     it drops a number's base, divides 12:30, and reads `listen` as a product of letters
+    DENIED             it reads through \\phantom and \\neg
 
 `verify` works through a batch in separate interpreters, one job at a time each. A job that takes too long or too much
 memory is an `error`; its interpreter is killed and replaced, and the batch goes on.
@@ -219,9 +228,9 @@ def equal(given: str, answer: str) -> bool:
     (a, label, percent), (b, other_label, other_percent) = parse(given), parse(answer)
     if a is None or b is None or label and other_label and label != other_label:
         return plain[0] == plain[1]
-    if same(a, b) or percent == other_percent:
+    if percent == other_percent:
         return same(a, b)
-    return same(a / 100, b) if percent else same(a, b / 100)  # 50% is 50, and 0.5
+    return same(a, b) or (same(a / 100, b) if percent else same(a, b / 100))  # 50% is 50, and 0.5
 
 
 def same(a, b) -> bool:
