@@ -217,6 +217,7 @@ def fraction(decimal: re.Match) -> str:
     return rf"(\frac{{{numerator}}}{{{denominator}}})"
 
 
+@functools.lru_cache(4096)
 def equal(given: str, answer: str) -> bool:
     spaces = re.compile(r"\\[,;:! ]|\\left|\\right|[\s$]|\.(?!\d)")
     spaceless = [spaces.sub("", TEXT.sub(r"\1", text)) for text in (given, answer)]
@@ -240,6 +241,8 @@ def same(a, b) -> bool:
         a, b = solution(a), solution(b)
     if a is None or b is None:
         return False
+    if a == b or all(isinstance(x, sympy.Rational) for x in (a, b)):
+        return bool(a == b)
     if all(isinstance(x, sympy.Expr) and x.is_number for x in (a, b)):
         ratio = sympy.N(a / b, 40)
         if ratio.is_finite and abs(ratio - 1) > 1e-30:
