@@ -180,6 +180,10 @@ def parse(text: str) -> tuple:
     parts = value.args if isinstance(value, (sympy.And, sympy.FiniteSet)) else [value]
     if isinstance(value, sympy.Eq) and isinstance(value.rhs, sympy.Set):
         value, label = value.rhs, str(value.lhs)
+    elif isinstance(value, sympy.FiniteSet) and len({part.lhs for part in parts if isinstance(part, sympy.Eq)}) > 1:
+        parts = sorted(parts, key=str)  # x = 1, y = 2 in the order of their names
+        label = ",".join(str(getattr(part, "lhs", "")) for part in parts)
+        value = sympy.Tuple(*(getattr(part, "rhs", part) for part in parts))
     elif all(isinstance(part, INEQUALITY) for part in parts) and len(value.free_symbols) == 1:
         label = str(*value.free_symbols)
         value = (sympy.Or if either else sympy.And)(*parts).as_set()
