@@ -9,10 +9,19 @@ A verifier compares a model's response with a problem's reference answer and giv
 
 Only `right` earns the reward of 1. A problem names its verifier:
 
-    math       numbers, expressions, sets, intervals, words; equality is math-verify's
+    math       numbers, expressions, sets, intervals, words
     choice     a letter, or the text of that option
     code       the last fenced block of the response, run against tests
     FILE.py:FUNCTION   your own: function(response, answer) gives a verdict, or True or False
+
+Equality in `math` is math-verify's. What we do before it, and why:
+
+    SPELLINGS          signs and commands that its parser refuses, or reads as something else
+    split_unit         its own list of units also drops `more`, `less` and `square`
+    fraction           it compares decimals to six places after the point
+    same, solution     it takes 72 for the solution of 1 = 72, and differences below 10^-15 for none
+    LITERAL, words     it drops a number's base, divides 12:30, and reads `listen` as a product of letters
+    DENIED             it reads through \\phantom and \\neg
 
 `verify` works through a batch in separate interpreters, one job at a time each. A job that takes too long or too much
 memory is an `error`; its interpreter is killed and replaced, and the batch goes on.
@@ -28,6 +37,7 @@ import itertools
 import json
 import logging
 import os
+import random
 import re
 import resource
 import secrets
@@ -39,6 +49,11 @@ import threading
 import traceback
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+
+import latex2sympy2_extended as latex
+import math_verify
+import sympy
+from sympy.core.function import AppliedUndef
 
 import sandbox
 
@@ -55,94 +70,200 @@ class OutOfTime(BaseException):
 
 # ----------------------------------------------------------------------------------------------------------------- math
 BOX = re.compile(r"\\(?:boxed|fbox)\s*\{")
-SAYS = re.compile(r"(?:answer\W{0,4}is\b:?|answer\W{0,2}:|<answer>|####)[*\s$]*", re.IGNORECASE)
-AFTERTHOUGHT = re.compile(r"</answer>|, (?:because|since|as) |\. +[A-Z]| \([a-z ]+\)")
-DENIED = re.compile(r"\\(?:neg|lnot|not|neq|ne|cancel|bcancel|xcancel|phantom)\b|\\text\{[^}]*\b(?:not|wrong)\b")
-UNITS = re.compile(r"^(\\?\$?-?[\d,]*\.?\d+(?:/\d+)?)(?: (?!(?:and|or|to|not)\b)[A-Za-z]+){1,4}(?:\^\{?\d\}?)?$")
-REPEATING = re.compile(r"(\d*)\.(\d*)\\overline\{(\d+)\}")
+JOINED = re.compile(r"[^A-Za-z]*(?:,|;|\band\b|\bor\b)[^A-Za-z]*(?:[A-Za-z]\w?\s*=[^A-Za-z]*)?")
+LISTED = re.compile(r"(?:(?!\b(?:no|not|but|wait|wrong|actually|instead|mistake|sorry|correct))[\s\S])*", re.IGNORECASE)
+SAYS = re.compile(r"(?:answer\W{0,4}(?:is|(?:should|must) be)\b:?|answer\W{0,2}:|<answer>|####)[*\s$]*", re.IGNORECASE)
+AROUND = re.compile(r"^[\s*$`_]*(?:(?:approximately|about|roughly|exactly|simply)\s+)?[\s*$`_]*|[\s*$`_.]+$")
+AFTERTHOUGHT = re.compile(r"</answer>|, (?:because|since|as|which|so|where|when|but)\b|\. +[A-Z]| \([a-z ]+\)")
+DENIED = re.compile(r"\\(?:neg|lnot|not|[bx]?cancel|phantom)\b|\\text\{[^}]*\b(?:not|wrong)\b")
+LITERAL = re.compile(r"\d_|\d:\d\d(?!\d)|:.*:")  # a number in a base, a time, a ratio of three
 INTEGER = re.compile(r"-?[1-9][0-9]{0,30}|0")
+DECIMAL = re.compile(r"(?<![\d.])(\d*)\.(?=[\d\\])(\d*)(?:\\overline\{(\d+)\})?")
+THOUSANDS = re.compile(r"-?\d{1,3}(,\d{3})+(\.\d+)?")
+TEXT = re.compile(r"\\(?:text(?:bf|it|rm)?|mbox|mathrm)\s*\{([^{}]*)\}")
+SPELLINGS = [(re.compile(pattern), spelling) for pattern, spelling in (
+    ("[−–]", "-"), ("[·⋅]", r"\\cdot "), ("×", r"\\times "), ("°", r"^\\circ "), ("π", r"\\pi "), ("∞", r"\\infty "),
+    ("≤|\\\\leq(?:slant|q)", r"\\le "), ("≥|\\\\geq(?:slant|q)", r"\\ge "), ("≠", r"\\ne "), ("∪", r"\\cup "),
+    ("∅|\\\\varnothing\\b", r"\\emptyset "), (r"\\lt\b", "<"), (r"\\gt\b", ">"), ("²", "^2"), ("³", "^3"),
+    (r"[€£]|\\?\$|\\! *|\\text\{(?:\\\$|Rs\. ?)\}", ""), (r"(?<!\\)\\[,;: ]|~", " "), (r"\\text\{,\}", ","),
+    (r"''", r"^{\\prime\\prime}"), (r"'", r"^{\\prime}"), (r"(\\circ\}?) *(?:\\(?:text|mathrm)\{)? *[CF]\b\}?", r"\1"),
+    (r"^ *(?:=|\\approx|≈) *", ""),
+    (r"\\?%|\\text\{ *percent *\}| per ?cent\b", r"\\%"), (r"(?<=\d)[eE]([+-]?\d+)\b", r"\\times 10^{\1}"),
+    (r"(?<=\d) (?=\d{3}(?!\d))", ""), (r"(?<![\d./])(\d+) +(\d+)/(\d+)(?![\d./])", r"\1\\frac{\2}{\3}"),
+    (r"(?<=\d)(?<!_\d)\(", r"\\cdot ("),  # 2(1.5) is no mixed number
+    (r"^ *([<>]|\\(?:le|ge|ne)q?\b)", r"x \1"),
+)]  # fmt: skip
+QUANTITY = re.compile(r"(.*?(?:[\d})]|\\pi))\s*([A-Za-z](?:[A-Za-z\s/.]|\^\{?-?[1-9]\}?)*)", re.DOTALL)
+UNITS = set("""km cm mm nm kg mg lb oz ft yd mi mph kph ml mL hr min sec ms Hz kW kWh kJ kPa mol USD cc sq cu per square
+    cubic people men women children feet foot inch meter metre mile yard hour minute day week month months year old
+    dollar cent euro degree gram pound liter litre gallon cup unit person m g s h l L N J W V A in""".split())
+NUMBER_WORDS = re.compile(
+    r"less|plus|minus|times|was|does|\w*(?:th|third|half|halve|quarter|dozen|score|ten|hundred|thousand|illion|lakh|crore|"
+    r"pair|couple|double|triple|square|cube|power|root|factor|percent|zero|zeroe|one|two|three|four|five|six|sixe|seven|"
+    r"eight|nine|eleven|twelve|teen|tie|gros|grosse|log)s"
+)  # fmt: skip
+NORMALIZATION = latex.NormalizationConfig(units=False, malformed_operators=True, nits=False, boxed="none")
+INEQUALITY = sympy.Ne, sympy.Gt, sympy.Ge, sympy.Lt, sympy.Le
 
 
-def last_boxed(text: str) -> str | None:
-    """What the last \\boxed{...} in `text` holds, braces nested to any depth; None if there is none or if it never
-    closes, as in a response that was cut.
+def boxed(text: str, between: re.Pattern = JOINED) -> str:
+    """What the last \\boxed{...} holds, braces nested to any depth, after what the boxes before it hold if all the text
+    `between` matches. Empty if there is none or if it never closes, as in a response that was cut.
 
-    >>> last_boxed(r"first \\boxed{1}, no: \\boxed{\\frac{1}{2}}")
+    >>> boxed(r"first \\boxed{1}, no: \\boxed{\\frac{1}{2}}")
     '\\\\frac{1}{2}'
+    >>> boxed(r"\\boxed{1} and \\boxed{2}")
+    '1, 2'
     """
-    start, depth = max((box.end() for box in BOX.finditer(text)), default=0), 1
-    for i in range(start, len(text)) if start else ():
-        depth += (text[i] == "{") - (text[i] == "}")
-        if depth == 0:
-            return text[start:i].strip()
-    return None
+    contents, end = [], 0
+    for box in BOX.finditer(text):
+        if box.start() < end:
+            continue  # it is inside another
+        if contents and not between.fullmatch(text, end, box.start()):
+            contents = []
+        depth, end = 1, box.end()
+        while depth and end < len(text):
+            depth += (text[end] == "{") - (text[end] == "}")
+            end += 1
+        contents.append("" if depth else BOX.sub("{", text[box.end() : end - 1]).strip())
+    return ", ".join(dict.fromkeys(contents)) if all(contents) else ""
 
 
-def final_answer(response: str) -> str | None:
+def final_answer(response: str) -> str:
     """The last box after the end of any thinking. A response without a box may say `answer is ...`, `Answer: ...`,
     `<answer>...` or `#### ...`, of which the last one with a digit or LaTeX counts, else the last one, to the end of
-    its line or sentence. None if there is nothing of the kind."""
-    if "<think>" in response and "</think>" not in response:
-        return None
-    response = response.rpartition("</think>")[2]
+    its line or sentence. Empty if there is nothing of the kind."""
+    response = finished(response)
     if r"\boxed" in response or r"\fbox" in response:
-        return last_boxed(response)
+        return boxed(response)
     said = [AFTERTHOUGHT.split(rest.split("\n")[0])[0] for rest in SAYS.split(response[-4000:])[1:]]
-    said = [re.sub(r"^[\s*$`_]+|[\s*$`_.]+$", "", text) for text in said]
-    return next((s for s in reversed(said) if re.search(r"[\d\\]", s)), said[-1] if said else None)
+    said = [AROUND.sub("", text) for text in said]
+    return next((text for text in reversed(said) if re.search(r"[\d\\]", text)), said[-1] if said else "")
+
+
+def finished(response: str) -> str:
+    """What follows the thinking; empty if that never ended."""
+    return "" if "<think>" in response and "</think>" not in response else response.rpartition("</think>")[2]
 
 
 @functools.lru_cache(4096)
-def parse(expression: str) -> list:
-    """math-verify's reading of a final answer, after spellings that it would misread: spaced thousands, mixed numbers
-    written as text, units, repeating decimals, a trailing point. Empty if it cannot be read."""
-    import math_verify
+def parse(text: str) -> tuple:
+    """A final answer as a sympy object (None: unreadable); its unit, or the variable of the set that it describes; and
+    whether it is in percent. Decimals become fractions, so that nothing is compared as a float."""
+    if not worth_parsing(text):
+        return None, "", False
+    for pattern, spelling in SPELLINGS:
+        text = pattern.sub(spelling, text)
+    text, percent = re.subn(r"\s*\\%$", "", text.strip(" $").rstrip(" .$"))
+    text, label = split_unit(text)
+    text = text.replace(",", "") if THOUSANDS.fullmatch(text) else text
+    text = DECIMAL.sub(fraction, text)
+    either = re.search(r"\bor\b", text) is not None
+    imaginary = re.search(r"(?<![A-Za-z\\])i(?![A-Za-z=])", text) is not None
+    degrees = re.search(r"\\(?:sin|cos|tan|cot|sec|csc)\b", text) is not None
+    try:
+        text = latex.normalize_latex(text, NORMALIZATION)
+        value = latex.latex2sympy(text, is_real=not imaginary, convert_degrees=degrees, normalization_config=None)
+    except Exception:
+        return None, "", False
+    parts = value.args if isinstance(value, (sympy.And, sympy.FiniteSet)) else [value]
+    if isinstance(value, sympy.Eq) and isinstance(value.rhs, sympy.Set):
+        value, label = value.rhs, str(value.lhs)
+    elif isinstance(value, sympy.FiniteSet) and len({part.lhs for part in parts if isinstance(part, sympy.Eq)}) > 1:
+        parts = sorted(parts, key=str)  # x = 1, y = 2 in the order of their names
+        label = ",".join(str(getattr(part, "lhs", "")) for part in parts)
+        value = sympy.Tuple(*(getattr(part, "rhs", part) for part in parts))
+    elif all(isinstance(part, INEQUALITY) for part in parts) and len(value.free_symbols) == 1:
+        label = str(*value.free_symbols)
+        value = (sympy.Or if either else sympy.And)(*parts).as_set()
+    return None if value in (sympy.nan, sympy.zoo) else value, label, bool(percent)
 
-    brackets = ((c in "({[") - (c in ")}]") for c in expression)
-    if len(expression) > LONGEST or max(itertools.accumulate(brackets, initial=0)) > DEEPEST:
-        return []
-    if DENIED.search(expression):
-        return []  # it would drop the command and keep what it denies
-    expression = re.sub(r"[€£]|\\text\{(?:\\\$|Rs\. ?)\}", "", re.sub(r"\\! *", "", expression))
-    expression = re.sub(r"(?<!\\)\\[,;: ]|~", " ", expression.replace(r"\text{,}", ",")).strip(" $")
-    expression = re.sub(r"(?<![\d.])\d{1,3}(?: \d{3})+(?![\d.])", lambda m: m[0].replace(" ", ""), expression)
-    expression = re.sub(r"(?<![\d./])(\d+) +(\d+)/(\d+)(?![\d./])", r"\1\\frac{\2}{\3}", expression)
-    expression = UNITS.sub(r"\1", re.sub(r"([\d.])\.$", r"\1", expression))
-    expression = REPEATING.sub(repeating_fraction, expression)
-    return math_verify.parse(rf"\boxed{{{expression}}}", parsing_timeout=None, raise_on_error=True)
+
+def worth_parsing(text: str) -> bool:
+    brackets = ((c in "({[") - (c in ")}]") for c in text)
+    deepest = max(itertools.accumulate(brackets, initial=0))
+    return len(text) <= LONGEST and deepest <= DEEPEST and not DENIED.search(text)
 
 
-def repeating_fraction(match: re.Match) -> str:
-    """0.1\\overline{6} as a fraction: (16 − 1) / 90."""
-    whole, fixed, repeated = match.groups()
-    numerator = int(whole + fixed + repeated) - int(whole + fixed or 0)
-    return rf"\frac{{{numerator}}}{{{(10 ** len(repeated) - 1) * 10 ** len(fixed)}}}"
+def split_unit(text: str) -> tuple[str, str]:
+    """`5 cm^2`, `18 dollars` and `\\text{72 km}` without their units, and the units. Only what is known to be one goes:
+    the words of UNITS and plurals that are no number word, because `72 million` and `72 or more` are not 72. A single
+    letter is a unit after a slash or in \\text{}, elsewhere a variable."""
+    plain = TEXT.sub(r" \1 ", text).strip()
+    quantity = QUANTITY.fullmatch(plain)
+    if not quantity:
+        return text if re.search("[A-Za-z]", plain) else plain, ""
+    words = re.findall("[A-Za-z]+", quantity[2])
+    plural = re.compile("[a-z]{3,}s")
+    known = all(w in UNITS or plural.fullmatch(w) and not NUMBER_WORDS.fullmatch(w) for w in words)
+    variable = min(map(len, words)) == 1 and plain == text and "/" not in quantity[2]
+    if not known or variable:
+        return text, ""
+    return quantity[1], re.sub(r"s\b|[\s{}.]", "", quantity[2])
 
 
+def fraction(decimal: re.Match) -> str:
+    """0.25 as 25/100, 0.1\\overline{6} as (16 − 1)/90."""
+    whole, fixed, repeated = decimal[1], decimal[2], decimal[3] or ""
+    numerator = int(whole + fixed + repeated) - (int(whole + fixed or 0) if repeated else 0)
+    denominator = (10 ** len(repeated) - bool(repeated)) * 10 ** len(fixed)
+    return rf"(\frac{{{numerator}}}{{{denominator}}})"
+
+
+@functools.lru_cache(4096)
 def equal(given: str, answer: str) -> bool:
-    import math_verify
-
-    plain = [re.sub(r"[\s{}$]|\\text(?:bf|it|rm)?|\\mathrm", "", text) for text in (given, answer)]
-    if "_" in answer or "_" in given:  # a number's base, which math-verify ignores
-        return plain[0] == plain[1]
-    if all(len(text) > 1 and text.isalpha() for text in plain):  # a word, not a product of letters
+    spaces = re.compile(r"\\[,;:! ]|\\left|\\right|[\s$]|\.(?!\d)")
+    spaceless = [spaces.sub("", TEXT.sub(r"\1", text)) for text in (given, answer)]
+    plain = [re.sub(r"[{}]", "", text) for text in spaceless]
+    if all(len(text) > 2 and text.isalpha() for text in plain) or any(LITERAL.search(text) for text in plain):
         return plain[0].casefold() == plain[1].casefold()
-    if given[:1] in "<>" and answer[:1] not in "<>":
+    if any(text.startswith("(") for text in spaceless) and any(text.startswith(r"\{") for text in spaceless):
+        return False  # an order, and none
+    (a, label, percent), (b, other_label, other_percent) = parse(given), parse(answer)
+    if a is None or b is None or label and other_label and label != other_label:
+        return plain[0] == plain[1]
+    if percent == other_percent:
+        return same(a, b)
+    return same(a, b) or (same(a / 100, b) if percent else same(a, b / 100))  # 50% is 50, and 0.5
+
+
+def same(a, b) -> bool:
+    """math-verify's equality, but of numbers relative to their size, and of an equation with a number only where that
+    is its solution."""
+    if is_equation(a) != is_equation(b):
+        a, b = solution(a), solution(b)
+    if a is None or b is None:
         return False
-    return math_verify.verify(parse(answer), parse(given), timeout_seconds=None, raise_on_error=True)
+    if a == b or all(isinstance(x, sympy.Rational) for x in (a, b)):
+        return bool(a == b)
+    if all(isinstance(x, sympy.Expr) and x.is_number for x in (a, b)):
+        ratio = sympy.N(a / b, 40)
+        if ratio.is_finite and abs(ratio - 1) > 1e-30:
+            return False
+    if isinstance(a, sympy.Tuple):
+        a, b = b, a  # of a tuple that comes first it keeps the order
+    return math_verify.verify(b, a, numeric_precision=400, allow_set_relation_comp=True, timeout_seconds=None)
+
+
+def is_equation(value) -> bool:
+    return isinstance(value, sympy.Eq) or isinstance(value, sympy.And) and all(map(is_equation, value.args))
+
+
+def solution(value):
+    """5 of x = 5, of x = 2 + 3 = 5 and of 2 + 3 = 5; nothing of 1 = 5 and 2x = 5."""
+    if not is_equation(value):
+        return value
+    equations = getattr(value, "_unsorted_args", [value])
+    *sides, last = equations[0].lhs, *(equation.rhs for equation in equations)
+    named = isinstance(sides[0], AppliedUndef) or latex.is_expr_of_only_symbols(sides[0])
+    return last if all(same(last, side) for side in sides[named:]) else None
 
 
 def math_reference(answer: str) -> str:
-    """The final answer of a dataset's solution: after GSM8K's ####, else in the last box, else all of it."""
+    """The final answer of a dataset's solution: after GSM8K's ####, else in its boxes, else all of it."""
     final = answer.rpartition("####")[2].strip().split("\n")[0] if "####" in answer else answer
-    final = last_boxed(final) if BOX.search(final) else final
-    final = (final or "").strip(" \n\t$")
-    try:
-        with cpu_limit(MATH_CPU_S):
-            readable = final and parse(final)
-    except (Exception, OutOfTime):
-        readable = False
-    if not readable:
+    final = (boxed(final) if BOX.search(final) else final).strip(" \n\t$")
+    if not final or not worth_parsing(final):
         raise ValueError(f"cannot parse the answer {answer[-80:]!r}")
     return final
 
@@ -156,11 +277,10 @@ def math_verdict(response: str, answer: str) -> str:
     if INTEGER.fullmatch(given) and INTEGER.fullmatch(answer):
         return "wrong"  # as math-verify would say, a millisecond later
     with cpu_limit(MATH_CPU_S):
-        if not parse(given):
-            return "unparsed"
-        percent = re.compile(r"\s*\\?%$")  # a reference of 12.5 may mean percent: 12.5% is right too
-        same = equal(given, answer) or percent.search(given) and equal(percent.sub("", given), percent.sub("", answer))
-        return "right" if same else "wrong"
+        several = boxed(finished(response), LISTED) if "," in answer else ""
+        if equal(given, answer) or several and equal(several, answer):
+            return "right"
+        return "wrong" if parse(given)[0] is not None else "unparsed"
 
 
 @contextlib.contextmanager
@@ -184,8 +304,8 @@ def choice_parts(text: str) -> tuple[str, str]:
     """The letter and the words of an option: `(B)`, `**B**`, `B. Paris`, `\\text{B}` and `Paris` have one or both."""
     text = re.sub(r"\\[,;!: ()]|~|\\(?:rm|bf|mathsf)\b", " ", text).replace(r"\%", "%")
     text = re.sub(r"\\(?:text|textbf|mathrm|mathbf)\b|[{}$*_`]", "", text).strip(" .\n\t")
-    bare = r"([A-Z])(?=$|\s*[-–]\s|,\s+(?!or\b|and\b|[A-Z]\b)|\s+\(|\s+because\b)"
-    pattern = rf"(?:option |choice )?(?:\(([A-Z])\):?|([A-Z])[).:]|{bare})[-–,\s]*(.*)"
+    bare = r"([A-J])(?=$|\s*[-–]\s|,\s+(?!or\b|and\b|[A-J]\b)|\s+\(|\s+because\b)"
+    pattern = rf"(?:option |choice )?(?:\(([A-J])\):?|([A-J])[).:]|{bare})[-–,\s]*(.*)"
     option = re.fullmatch(pattern, text, re.DOTALL | re.IGNORECASE)
     letter, words = ("".join(filter(None, option.groups()[:3])).upper(), option[4]) if option else ("", text)
     return letter, " ".join(words.lower().strip(" ()").split())
@@ -193,26 +313,27 @@ def choice_parts(text: str) -> tuple[str, str]:
 
 def choice_reference(answer: str) -> str:
     """`B`, or with the option's text `B. Paris`, so that the text alone is right too."""
-    final = last_boxed(answer) if r"\boxed" in answer else answer.rpartition("####")[2] or answer
-    if not choice_parts(final or "")[0]:
+    final = (boxed(answer) if BOX.search(answer) else answer.rpartition("####")[2] or answer).strip()
+    if not choice_parts(final)[0]:
         raise ValueError(f"cannot find the letter of a choice in {answer[-80:]!r}")
-    return final.strip()
+    return final
 
 
 def choice_verdict(response: str, answer: str) -> str:
-    """Where `final_answer` finds nothing, a last line that is a letter alone, or the right option, counts as well."""
+    """Where `final_answer` finds nothing, a last line that is a letter alone, or the right option, counts as well. The
+    letter counts, whatever follows it, unless that is a second letter or not the text of the reference."""
     given, right = final_answer(response), choice_parts(answer)
-    if given is None and r"\boxed" not in response and "<think>" not in response.rpartition("</think>")[2]:
-        last_line = response.strip().rpartition("\n")[2][:LONGEST]
-        said = re.search(r"(?:option|choice) is:? ([^\n]+)", last_line)
+    if not given and r"\boxed" not in response:
+        last_line = finished(response).strip().rpartition("\n")[2][-LONGEST:].replace("*", "")
+        said = re.search(r".*(?:(?:option|choice)(?: is)?:?|\bit is) (.+)", last_line, re.IGNORECASE)
         last_line = said[1] if said else last_line
-        given = last_line if choice_parts(last_line)[0] and choice_parts(last_line)[1] in ("", right[1]) else None
+        given = last_line if choice_parts(last_line)[0] and choice_parts(last_line)[1] in ("", right[1]) else ""
     if not given or len(given) > LONGEST:
         return "unparsed"
     letter, words = choice_parts(given)
     if not letter:
         return "right" if words and words == right[1] else "wrong"
-    several = re.match(r"(?:and|or|,|/|&|is)\b", words) or re.search(r"(?:^|[\s(.,;:])[b-h](?:[.):]|$)", words)
+    several = re.search(r"^(?:and|or|,|/|&|is)\b|(?:^|[.,;:]\s+|\()\(?[a-j](?:[.):](?:\s|$)|$)", words)
     same_words = not words or re.match(re.escape(right[1]) + r"(?!\w)", words) if right[1] else not several
     return "right" if letter == right[0] and (same_words or words.startswith("because")) else "wrong"
 
@@ -241,41 +362,92 @@ def load(name: str):
     return (lambda answer: answer), getattr(module, function)
 
 
-def reference(answer: str, verifier: str = "math") -> str:
-    """The dataset's answer in the form that `verify` wants. Raises ValueError when it cannot be read."""
-    if not answer.strip():
+def reference(answer, verifier: str = "math") -> str:
+    """The dataset's answer, a text, a number or a list or dict of them, in the form that `verify` wants; for `math`
+    a list is several answers. Raises ValueError when it cannot be read."""
+    if isinstance(answer, list) and verifier in ("math", "choice") and all(isinstance(x, PLAIN_ANSWER) for x in answer):
+        answer = ", ".join(map(str, answer))
+    elif isinstance(answer, (list, dict)) and answer and verifier not in ("math", "choice"):
+        answer = json.dumps(answer, default=str)
+    if answer in (None, [], {}) or not str(answer).strip():
         raise ValueError("the answer is empty")
-    return load(verifier)[0](answer)
+    if not isinstance(answer, PLAIN_ANSWER):
+        raise ValueError(f"the answer is neither a text nor a number: {answer!r:.80}")
+    return load(verifier)[0](str(answer))
 
 
-PROBLEM = "problem", "question", "prompt"  # columns, of which the first that has a value counts
-ANSWER = "answer", "solution", "reward_model.ground_truth", "test_list", "test"
+PLAIN_ANSWER = str, int, float
+LETTERS = "ABCDEFGHIJ"
+PROBLEM = "problem", "question", "prompt", "Question"  # columns, of which the first that has a value counts
+ANSWER = "answer", "solution", "reward_model.ground_truth", "test_list", "test", "answerKey", "Correct Answer"
 
 
 def read_row(row: dict, verifier: str, instruction: str) -> dict:
-    """What a row of a dataset asks and what is right: `messages` (chat turns; a text is the user's, then the
-    instruction), `answer` as `verify` wants it, `verifier`, `level` and `hint`. A row may be JSON in a column `jsonl`.
-    Raises ValueError with a sentence."""
-    row = json.loads(row["jsonl"]) if "jsonl" in row else row
+    """What a row of a dataset asks and what is right: `messages` (chat turns; a text is the user's, then the options
+    of a multiple choice and the instruction), `answer` as `verify` wants it, `verifier`, `level` and `hint`. A row may
+    be JSON in a column `jsonl`. Raises ValueError with a sentence."""
+    if "jsonl" in row:
+        try:
+            row = dict(json.loads(row["jsonl"]))
+        except (ValueError, TypeError) as e:
+            raise ValueError(f"the row is no JSON object: {e}") from None
     verifier, level = row.get("verifier") or verifier, row.get("level")
-    problem, answer = column(row, *PROBLEM), column(row, *ANSWER)
+    problem, answer = column(row, "problem", *PROBLEM), column(row, "answer", *ANSWER)
+    options, labels = published_options(row) if verifier == "choice" else ([], [])
+    if options:
+        right = right_option(answer, options, labels)
+        answer = f"{LETTERS[right]}. {options[right]}"
+    if verifier == "code" and answer == row.get("test_list"):
+        answer = [*(row.get("test_imports") or []), *answer]  # MBPP
+    if verifier == "code" and answer == row.get("test") and row.get("entry_point"):
+        answer = {"test": answer, "entry_point": row["entry_point"]}  # HumanEval
     if isinstance(problem, str):
-        problem = [{"role": "user", "content": f"{problem}\n\n{instruction}".strip()}]
+        lines = [problem, *(f"{letter}. {option}" for letter, option in zip(LETTERS, options))]
+        problem = [{"role": "user", "content": "\n".join([*lines, "", instruction]).strip()}]
     for turn in problem if isinstance(problem, list) else [problem]:
         if not isinstance(turn, dict) or not all(isinstance(turn.get(key), str) for key in ("role", "content")):
             raise ValueError(f"the problem is neither a text nor chat turns of role and content: {problem!r:.80}")
-    answer = answer if isinstance(answer, str) else json.dumps(answer)
     return dict(messages=problem, answer=reference(answer, verifier), verifier=verifier, hint=row.get("hint"),
                 level="" if level is None else str(level))
 
 
-def column(row: dict, *names: str):
+def published_options(row: dict) -> tuple[list, list]:
+    """The options of a multiple choice and their labels, from a list (MMLU, MMLU-Pro), a dict, lists of text and label
+    (ARC) or GPQA's columns, which are shuffled, always in the same way. Empty if the row has none."""
+    options, labels = row.get("options") or row.get("choices") or [], list(LETTERS)
+    if "Correct Answer" in row:
+        options = [row["Correct Answer"], *(row.get(f"Incorrect Answer {i}") for i in (1, 2, 3))]
+        random.Random(str(options)).shuffle(options)
+    elif isinstance(options, dict):
+        labels, options = options.get("label") or list(options), options.get("text") or list(options.values())
+    texts = isinstance(options, list) and all(isinstance(option, PLAIN_ANSWER) for option in options)
+    if not texts or len(options) > len(LETTERS):
+        raise ValueError(f"the options are not a list of at most {len(LETTERS)} texts: {options!r:.80}")
+    return [str(option).strip() for option in options], [str(label) for label in labels]
+
+
+def right_option(answer, options: list[str], labels: list[str]) -> int:
+    """Which option is right: `answer` is its label, its text, its letter in some spelling or its index."""
+    text = str(answer).strip()
+    positions = [str(i) for i in range(len(options))]
+    for names in [positions] if isinstance(answer, int) else [labels[: len(options)], options, positions]:
+        if text in names:
+            return names.index(text)
+    letter = choice_parts(text)[0]
+    if letter and letter in labels[: len(options)]:
+        return labels.index(letter)
+    raise ValueError(f"the answer {text!r:.80} is none of the options")
+
+
+def column(row: dict, what: str, *names: str):
     for name in names:
         outer, _, inner = name.partition(".")
         value = row.get(outer)
         value = value.get(inner) if inner and isinstance(value, dict) else value
-        if value not in (None, "", []):
+        if value not in (None, [], {}) and str(value).strip():
             return value
+    if any(name in row for name in names):
+        raise ValueError(f"the {what} is empty")
     raise ValueError(f"nothing in {', '.join(names)}; its columns are {', '.join(row)}")
 
 
@@ -332,8 +504,6 @@ class Interpreter:
 
 def work():
     """The interpreter's side: one line in, one verdict out, until the trainer is gone."""
-    import math_verify  # noqa: F401  a second that the first job should not wait for
-
     libc, (DIE_WITH_PARENT, ADOPT_ORPHANS) = ctypes.CDLL(None), (1, 36)  # of prctl(2)
     libc.prctl(DIE_WITH_PARENT, signal.SIGKILL), libc.prctl(ADOPT_ORPHANS, 1)
     sandbox.undumpable()

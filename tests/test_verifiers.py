@@ -103,6 +103,101 @@ def test_where_the_final_answer_is(response, expected):
     assert verdict(response, "72") == expected
 
 
+SAME = [  # (inside the box, reference)
+    ("x=5", "5"), ("5", "x=5"), ("0.5", "1/2"), ("\\{2,1\\}", "\\{1,2\\}"), ("\\log_2 3", "\\log_2(3)"),
+    ("R_1+R_2", "R_2+R_1"), ("a_n=2n+1", "2n+1"), ("x>3", "(3,\\infty)"), ("(3,\\infty)", "x>3"),
+    ("3\\le x\\le5", "[3,5]"), ("[3,5]", "3\\le x\\le 5"), ("45°", "45^\\circ"), ("\\sin 30^\\circ", "\\frac12"),
+    ("\\sin 30^\\circ", "1/2"), ("\\varnothing", "\\emptyset"), ("1.5e3", "1500"), ("1.5\\times10^3", "1500"),
+    ("\\text{72 km}", "72"), ("3 × 4", "12"), ("−5", "-5"), ("3·4", "12"), ("18 dollars", "18"),
+    ("60 miles per hour", "60"), ("5 cm^2", "5"), ("72 km/h", "72"), ("5 \\text{ m/s}^2", "5"), ("5\\text{ m}", "5"),
+    ("x<-1 \\text{ or } x>1", "(-\\infty,-1)\\cup(1,\\infty)"),
+    ("(-\\infty,-1)\\cup(1,\\infty)", "x<-1 \\text{ or } x>1"), ("x \\in (1,2)", "(1,2)"), ("1<x<2", "(1,2)"),
+    ("x=1, y=2", "(1,2)"), ("2+3=5", "5"), ("x=2+3=5", "5"), ("\\geq 5", "x \\geq 5"), ("≥ 5", "\\geq 5"),
+    ("5 \\le x", "x \\ge 5"), ("2x>6", "x>3"), ("x^2+y^2=1", "y^2+x^2-1=0"), ("y=2x+3", "2x+3"),
+    ("1.6\\times10^{-19}", "1.60 \\times 10^{-19}"), ("1.6e-19", "1.6\\times10^{-19}"), ("2^{10}", "1024"),
+    ("\\frac{1}{2^{99}}", "2^{-99}"), ("12:30 p.m.", "12:30 PM"), ("1:2", "1:2"), ("f'(x)", "f'(x)"),
+    ("3+2i", "2i+3"), ("\\sqrt{2}/2", "\\frac{1}{\\sqrt2}"), ("50\\%", "50"), ("50", "50\\%"),
+    ("72 percent", "72\\%"), ("72 per cent", "72"), ("3 hours", "3"), ("1 hour", "1"), ("72 apples", "72"),
+    ("10\\pi\\text{ cm}^2", "10\\pi"), ("\\text{New York}", "new york"), ("1, 2", "1 \\text{ and } 2"),
+    ("x = 1 \\text{ or } x = 2", "1, 2"), ("x=1,2", "1,2"), ("x \\neq 2", "x≠2"), ("2(1.5)", "3"),
+    ("90 degrees", "90^\\circ"), ("\\pm 3", "3,-3"), ("\\$1,234.50", "1234.5"), ("1234.50 dollars", "\\$1,234.5"),
+    ("\\mathbb{R}\\setminus\\{2\\}", "x\\ne 2"), ("\\frac{1}{3}x", "x/3"), ("2\\times 3", "6"),
+    ("\\left(1,2\\right)", "(1,2)"), ("xy", "yx"), ("2xy", "2yx"), ("1.0", "1"), ("0.10", "1/10"), ("|x-5|", "|5-x|"),
+    ("\\sin^2 x+\\cos^2 x", "1"), ("(x+1)(x-1)", "x^2-1"), ("1{,}000{,}000", "10^6"), ("72 people", "72"),
+    ("72 km", "72"), ("\\text{(A)}", "A"), ("100^{\\circ}\\text{C}", "100"), ("25\\text{ mph}", "25"),
+    ("1/2", "\\frac{1}{2}"), ("3, 4", "3,4"), ("4, 3", "3, 4"), ("n=3", "3"), ("f(2)=5", "5"),
+    ("P(A)=\\frac12", "0.5"), ("AB=5", "5"), ("\\angle ABC = 60^\\circ", "60"), ("[-2,2]", "-2\\le x\\le 2"),
+    ("x\\le 3", "(-\\infty,3]"), ("\\cos 60°", "0.5"), ("\\tan 45^{\\circ}", "1"), ("6.02\\times10^{23}", "6.02e23"),
+    ("6.02*10^23", "6.02e23"), ("2\\text{ cm}^3", "2"), ("3\\text{ square feet}", "3"), ("12 inches", "12"),
+    ("5 years old", "5"), ("7 days", "7"), ("\\approx 72", "72"), ("C(5,2)", "C(5,2)"), ("2:3", "2 : 3"),
+]  # fmt: skip
+DIFFERENT = [  # (inside the box, reference)
+    ("2, 1", "x=1, y=2"), ("a=1, b=2", "x=1, y=2"), ("x=2, y=1", "x=1, y=2"),
+    ("1.6\\times10^{-19}", "1.7\\times10^{-19}"), ("1.6e-19", "1.7e-19"), ("0.0000001", "0.0000002"),
+    ("\\frac1{2^{99}}", "\\frac1{2^{98}}"), ("0.333", "1/3"), ("0.3333333333", "1/3"), ("3.14159265", "\\pi"),
+    ("\\geq 5", "\\leq 5"), ("\\lt 5", "\\gt 5"), ("\\le 5", "5"), ("≥ 5", "≤ 5"), ("≠ 5", "5"), ("1=72", "72"),
+    ("2x=5", "5"), ("> 5", "< 5"), ("x>5", "x\\ge 5"), ("x>3", "y>3"), ("2 thirds", "2"), ("3 squared", "3"),
+    ("2 dozen", "2"), ("72 million", "72"), ("72 thousand", "72"), ("72 hundred", "72"), ("72 billion", "72"),
+    ("72 \\text{ or more}", "72"), ("72 or more", "72"), ("\\text{at least }72", "72"), ("at least 72", "72"),
+    ("half 72", "72"), ("double 72", "72"), ("\\text{72 million}", "72"), ("72 \\text{ million}", "72"),
+    ("72 million dollars", "72"), ("2 dozens", "2"), ("2 thirds of a cup", "2"), ("5 cubed", "5"), ("72 less", "72"),
+    ("72 plus", "72"), ("72 to 80", "72"), ("minus 72", "72"), ("negative 72", "72"), ("no more than 72", "72"),
+    ("(2,1)", "\\{1,2\\}"), ("\\{1,2\\}", "(2,1)"), ("\\{1,2\\}", "(1,2)"), ("f'(x)", "f(x)"), ("f''(x)", "f'(x)"),
+    ("12:30 AM", "12:30 PM"), ("1:00", "12:00"), ("1:2", "2:1"), ("1:2:3", "1:3:2"), ("1011_2", "1011_3"),
+    ("3\\le x\\le5", "(3,5)"), ("3<x<5", "[3,5]"), ("x>3", "[3,\\infty)"), ("x>3", "(-\\infty,3)"), ("5 km", "5 m"),
+    ("y=1,x=2", "x=1,y=2"), ("5 ft 3 in", "5"), ("3 hours 20 minutes", "3"), ("2 pairs", "2"), ("\\text{BC}", "AB"),
+    ("x+1", "x+2"), ("\\sqrt{2}", "1.41421356"), ("5m", "5"), ("72 m", "72"), ("72 \\text{ too many}", "72"),
+    ("3 \\text{ fifths}", "3"), ("72k", "72"), ("\\$72k", "72"), ("72 M", "72"), ("72\\text{M}", "72"),
+    ("72\\text{K}", "72"), ("5 tenths", "5"), ("a million", "1"), ("72 \\text{ percent}", "0.5"),
+    ("\\{(1,2)\\}", "\\{(2,1)\\}"), ("10^{-300}", "2\\cdot10^{-300}"), ("10^{-500}", "10^{-501}"),
+    ("\\sqrt{2}\\cdot10^{-30}", "\\sqrt{3}\\cdot 10^{-30}"), ("12:30", "12:03"), ("72 times", "72"),
+    ("x \\ne 72", "72"), ("72 < 73", "73"), ("\\text{not }72", "72"), ("72\\pm1", "72"), ("72^\\circ", "72\\pi"),
+    ("1e-7", "0"), ("0.0000001", "0"), ("1.23456789", "1.2345678"), ("99.9999999", "100"), ("|x-5|", "5-x"),
+    ("x_1", "x_2"), ("\\log_2 3", "\\log_3 2"), ("72 \\times", "72"), ("72-", "72"), ("72..73", "72"),
+    ("72\\to 73", "73"), ("72\\Rightarrow 73", "72"), ("72 \\quad 0", "72"), ("2x", "x=2"), ("3:45 PM", "3:45 AM"),
+    ("R_1", "R_2"), ("f(x)", "f(y)"), ("[1,2)", "(1,2]"), ("\\ge 5", "5"), ("5-", "5"),
+    ("\\text{about half of }72", "72"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("inside, answer", SAME)
+def test_notation_units_sets_and_relations(inside, answer):
+    assert verdict(f"So \\boxed{{{inside}}}.", answer) == "right"
+
+
+@pytest.mark.parametrize("inside, answer", DIFFERENT)
+def test_what_changes_an_answer_is_never_dropped(inside, answer):
+    assert verdict(f"So \\boxed{{{inside}}}.", answer) in ("wrong", "unparsed")
+
+
+@pytest.mark.parametrize(
+    "response, answer, expected",
+    [
+        ("\\boxed{1} and \\boxed{2}", "1, 2", "right"),
+        ("$x=\\boxed{1}$ or $x=\\boxed{2}$", "1, 2", "right"),
+        ("First \\boxed{1}. Second \\boxed{2}.", "1, 2", "right"),
+        ("- \\boxed{1}\n- \\boxed{2}", "1, 2", "right"),
+        ("\\boxed{1}, \\boxed{2}, and \\boxed{3}", "1, 2, 3", "right"),
+        ("\\boxed{1}, no, \\boxed{2}", "1, 2", "wrong"),
+        ("\\boxed{1}", "\\boxed{1} and \\boxed{2}", "wrong"),
+        ("\\boxed{2}", "\\boxed{1} and \\boxed{2}", "wrong"),
+        ("\\boxed{2, 1}", "\\boxed{1} and \\boxed{2}", "right"),
+        ("\\boxed{71} and \\boxed{72}", "72", "wrong"),
+        ("\\boxed{72}\n\\boxed{72}", "72", "right"),
+        ("The answer is 72, which is even.", "72", "right"),
+        ("The answer is approximately 72.", "72", "right"),
+        ("The answer is 72 km/h.", "72", "right"),
+        ("The answer should be 72.", "72", "right"),
+        ("The answer is: 72, so we are done", "72", "right"),
+        ("The answer is x = 72.", "72", "right"),
+        ("The answer is about 72 million.", "72", "wrong"),
+        ("The answer is 72 or more.", "72", "wrong"),
+    ],
+)
+def test_several_boxes_and_prose(response, answer, expected):
+    assert verdict(response, answer) == expected
+
+
 HOSTILE = [
     "9^{9^{9^{9}}}", "10^{10^{10}}", "2^{100000000}", "(10^{10})!", "100000!", "9" * 900, "1" + "0" * 990, "(" * 600,
     "(" * 300 + "1" + ")" * 300, "\\frac{" * 100 + "1" + "}{2}" * 100, "{" * 400 + "}" * 400, "\\sqrt" * 150 + "2",
@@ -218,6 +313,19 @@ def test_choices_in_every_spelling(spelling, frame):
         ("\\boxed{A. B. C. D.}", "A", "wrong"),
         ("\\boxed{A: is wrong}", "A", "wrong"),
         ("\\boxed{A. No wait, B}", "A", "wrong"),
+        ("The answer should be C", "C", "right"),
+        ("Correct option: C", "C", "right"),
+        ("**Correct option:** C", "C", "right"),
+        ("It is (C)", "C", "right"),
+        ("So it is (C).", "B", "wrong"),
+        ("It is not (C).", "C", "unparsed"),
+        ("\\boxed{D. hepatitis B.}", "D", "right"),
+        ("\\boxed{D. hepatitis B.}", "B", "wrong"),
+        ("\\boxed{A - vitamin C}", "A", "right"),
+        ("\\boxed{A) B is right}", "A", "right"),  # the letter counts
+        ("\\boxed{A. x; J. z}", "A", "wrong"),
+        ("\\boxed{J}", "J", "right"),
+        ("\\boxed{A} and \\boxed{B}", "B", "wrong"),
     ],
 )
 def test_choices(response, answer, expected):
