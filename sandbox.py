@@ -2,8 +2,8 @@
 
 Tests are Python (asserts, test functions, a TestCase, HumanEval's check(candidate)) or pairs of stdin and stdout.
 Python tests run in a process of their own and reach the solution by calls with plain values alone: numbers, text,
-bytes, None, and lists, tuples, sets and dicts of them. A call that takes or returns anything else is `wrong`. So a
-solution can neither read nor patch the tests, and none of its names replaces one of theirs.
+bytes, None, and lists, tuples, sets and dicts of them. Of anything else they see only that it is there. So a solution
+can neither read nor patch the tests, and none of its names replaces one of theirs.
 """
 
 import ast
@@ -11,6 +11,7 @@ import builtins
 import contextlib
 import ctypes
 import functools
+import importlib
 import json
 import math
 import os
@@ -30,7 +31,6 @@ RUN_WALL_S, RUNS_WALL_S = 6, 30  # for all Python tests or one run from stdin to
 MOST_TESTS = 30  # runs from stdin to stdout; further ones are left out
 MEMORY = 2 << 30  # bytes of address space
 PASSED = 77  # the exit status of tests that reached their end
-PROGRAM = "exec(compile(__import__('os').fdopen(3).read(), 'solution', 'exec'))"
 AS_LISTS = "def as_lists(v):\n    return [as_lists(x) for x in v] if isinstance(v, (list, tuple)) else v\n"
 
 
@@ -41,12 +41,12 @@ def code_reference(answer: str) -> str:
     ValueError with a sentence."""
     if not sandbox():
         warnings.warn("`unshare` does not work here: code runs with network, files and processes in reach (see README)")
+    entry = "candidate"
     with contextlib.suppress(ValueError):
         answer = json.loads(answer)
     try:
         if isinstance(answer, dict) and "test" in answer:
-            entry = answer.get("entry_point")
-            answer = (f"candidate = {entry}\n" if entry else "") + answer["test"]
+            entry, answer = answer.get("entry_point") or entry, answer["test"]
         elif isinstance(answer, dict):
             inputs, outputs = answer.get("inputs"), answer.get("outputs")
             if not inputs or not isinstance(outputs, list) or len(inputs) != len(outputs):
@@ -58,12 +58,15 @@ def code_reference(answer: str) -> str:
             else:
                 raise ValueError("inputs and outputs of code tests must be texts, or come with a fn_name")
         tests = "\n".join(answer) if isinstance(answer, list) else answer
-        statements, used = ast.parse(tests).body, used_names(tests)
+        used, runs = names(tests, ast.Load), []
+        for node in ast.parse(tests).body:
+            definition = isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef))
+            runs += starts(node, entry) if definition and node.name not in used else [""] * asserts(node)
     except (SyntaxError, TypeError) as e:
         raise ValueError(f"the code tests are no Python: {e}") from None
-    if not any(runs(node, used) for node in statements):
+    if not runs:
         raise ValueError("the code tests hold no assert that would run")
-    return tests
+    return "\n".join([tests, *filter(None, runs)])
 
 
 def call(function: str, given, wanted) -> str:
@@ -75,46 +78,32 @@ def call(function: str, given, wanted) -> str:
     return f"assert as_lists({function}(*{given!r})) in {wanted!r}"
 
 
-def runs(node: ast.stmt, used: set[str]) -> bool:
-    """Whether a top-level statement brings an assert that `tests` will execute."""
-    if isinstance(node, ast.ClassDef):
-        return node.name.startswith("Test") and asserts(node) or "TestCase" in " ".join(map(ast.unparse, node.bases))
-    if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
-        return asserts(node) and (node.name in used or takes(node) is not None)
-    return asserts(node)
+def starts(node: ast.stmt, entry: str) -> list[str]:
+    """The statements that run a test function, a check(candidate), a TestCase or pytest's class, if `node` is one."""
+    methods = [n.name for n in getattr(node, "body", []) if isinstance(n, ast.FunctionDef) and n.name[:4] == "test"]
+    if isinstance(node, ast.ClassDef) and "TestCase" in " ".join(map(ast.unparse, node.bases)):
+        suite = f"__import__('unittest').defaultTestLoader.loadTestsFromTestCase({node.name})"
+        return [f"assert {suite}.run(__import__('unittest').TestResult()).wasSuccessful()"] if methods else []
+    if isinstance(node, ast.ClassDef) and node.name.startswith("Test") and asserts(node):
+        return [f"t = {node.name}(); getattr(t, 'setup_method', dict)(); t.{name}()" for name in methods]
+    if isinstance(node, ast.FunctionDef) and asserts(node):
+        needed = node.args.args[len(node.args.defaults) :] if node.args.defaults else node.args.args
+        if len(needed) == 1 and (node.name.startswith("check") or needed[0].arg == "candidate"):
+            return [f"{node.name}({entry})"]
+        return [f"{node.name}()"] if not needed and node.name.startswith("test") else []
+    return []
 
 
 def asserts(node: ast.AST) -> bool:
     return any(isinstance(n, ast.Assert) for n in ast.walk(node))
 
 
-def takes(node: ast.stmt) -> int | None:
-    """0 for a test function, 1 for a check(candidate), None for anything else."""
-    if isinstance(node, ast.FunctionDef):
-        needed = len(node.args.args) - len(node.args.defaults)
-        if needed in (0, 1) and node.name.startswith(("test", "check")[needed]):
-            return needed
-
-
-def used_names(code: str) -> set[str]:
-    return {n.id for n in ast.walk(ast.parse(code)) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Load)}
-
-
-def bound_names(code: str) -> set[str]:
+def names(code: str, context: type) -> set[str]:
+    """The names that a program loads, or binds."""
     nodes = list(ast.walk(ast.parse(code)))
-    names = {n.id for n in nodes if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
-    names |= {(n.asname or n.name).split(".")[0] for n in nodes if isinstance(n, ast.alias)}
-    names |= {n.arg for n in nodes if isinstance(n, ast.arg)}
-    return names | {n.name for n in nodes if isinstance(n, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef))}
-
-
-def asked_names(tests: str) -> set[str]:
-    """What the tests want from a solution: names that they load, do not bind, and that Python does not have. Tests of
-    nothing else may want one of Python's own, as `assert sum(1, 2) == 3` does."""
-    names = used_names(tests) - bound_names(tests)
-    new = {name for name in names if not hasattr(builtins, name)}
-    given = any(takes(node) == 1 for node in ast.parse(tests).body)
-    return new if new or given or len(names) > 1 else names
+    bound = {n.name for n in nodes if isinstance(n, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef))}
+    found = {n.id for n in nodes if isinstance(n, ast.Name) and isinstance(n.ctx, context)}
+    return found | (bound if context is ast.Store else set())
 
 
 # ------------------------------------------------------------------------------------------------------------- verdicts
@@ -125,19 +114,17 @@ def code_block(response: str, wanted: set[str]) -> str | None:
     fence = re.compile(r"^[ \t]*```([^\n`]*)\n(.*?)^[ \t]*```", re.DOTALL | re.MULTILINE)
     ranked = []
     for position, (tag, block) in enumerate(fence.findall(response.rpartition("</think>")[2])):
-        try:
-            block = textwrap.dedent(block)
-            rank = bool(wanted & bound_names(block)), tag.strip().lower().startswith("py")
-        except (SyntaxError, ValueError, RecursionError, MemoryError):
-            rank = False, False
-        ranked.append((*rank, position, block))
+        defines, block = False, textwrap.dedent(block)
+        with contextlib.suppress(SyntaxError, ValueError, RecursionError, MemoryError):
+            defines = bool(wanted & names(block, ast.Store))
+        ranked.append((defines, tag.strip().lower().startswith("py"), position, block))
     return max(ranked)[-1] if ranked else None
 
 
 def code_verdict(response: str, answer: str) -> str:
     """right if the response's program passes all tests in time, unparsed without a program, else wrong."""
     stdin = answer.startswith('{"inputs"')
-    code = code_block(response, set() if stdin else asked_names(answer))
+    code = code_block(response, set() if stdin else names(answer, ast.Load) - names(answer, ast.Store))
     if code is None:
         return "unparsed"
     if not stdin:
@@ -145,9 +132,10 @@ def code_verdict(response: str, answer: str) -> str:
         status, _ = run([sys.executable, "-I", __file__, "tests"], given, RUN_WALL_S + 1)
         return "right" if status == PASSED else "wrong"
     pairs, deadline = json.loads(answer), time.monotonic() + RUNS_WALL_S
-    command, limits = [*sandbox(), sys.executable, "-I", "-c", PROGRAM], functools.partial(limit_solution, sandbox())
+    code = code.encode(errors="replace").replace(b"\0", b"?")[:100_000]  # the kernel takes 131,072 bytes
+    command, limits = [*sandbox(), sys.executable, "-I", "-c", code], functools.partial(limit_solution, sandbox())
     for given, wanted in zip(pairs["inputs"], pairs["outputs"]):
-        status, output = run(command, given, RUN_WALL_S, code, limits)
+        status, output = run(command, given, RUN_WALL_S, limits)
         shape, right_shape = ([len(line.split()) for line in text.strip().split("\n")] for text in (output, wanted))
         if status != 0 or time.monotonic() > deadline or shape != right_shape:
             return "wrong"
@@ -165,33 +153,22 @@ def same_word(a: str, b: str) -> bool:
     return a == b
 
 
-def run(command: list[str], given: str, seconds: float, code: str = "", limits=None) -> tuple[int | None, str]:
-    """Exit status (None if killed) and standard output of a command in an empty folder, with `code` in its file 3."""
+def run(command: list, given: str, seconds: float, limits=None) -> tuple[int | None, str]:
+    """Exit status (None if killed) and standard output of a command in an empty folder."""
     import psutil  # here, as a solution's process starts sooner without it
 
-    with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as source:
-        source.write(code.encode(errors="replace"))
-        source.seek(0)
-
-        def prepare():
-            os.dup2(source.fileno(), 3)
-            if limits:
-                limits()
-
-        process = subprocess.Popen(
-            command, cwd=folder, env={}, stdin=subprocess.PIPE, stdout=out, stderr=subprocess.DEVNULL,
-            start_new_session=True, pass_fds=(3,), preexec_fn=prepare,
-        )
-        status = None
+    with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryFile() as out:
+        process = subprocess.Popen(command, cwd=folder, env={}, start_new_session=True, preexec_fn=limits,
+                                   stdin=subprocess.PIPE, stdout=out, stderr=subprocess.DEVNULL)
+        status, me = None, psutil.Process()
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.communicate(given.encode(errors="replace"), timeout=seconds)
             status = process.returncode
-        while children := psutil.Process().children(recursive=True):  # orphans included, which the pool adopts
-            for child in children:
+        while me.children():  # orphans included, which the pool adopts
+            for child in me.children(recursive=True):
                 with contextlib.suppress(psutil.NoSuchProcess):
                     child.kill()
-            psutil.wait_procs(children, timeout=1)
-        process.wait()
+            psutil.wait_procs(me.children(), timeout=1)
         out.seek(0)
         return status, out.read().decode(errors="replace")
 
@@ -225,18 +202,15 @@ def sandbox() -> list[str]:
     namespaces = "--map-root-user --mount --net --ipc --pid --fork --kill-child --mount-proc".split()
     for script in (f"{processes}; {read_only}", f'{processes}; exec "$@"'):
         command = ["/usr/bin/unshare", *namespaces, "sh", "-c", script, "sh"]
-        with tempfile.TemporaryDirectory() as folder:
-            try:
-                subprocess.run([*command, sys.executable, "-I", "-c", ""], cwd=folder, capture_output=True, check=True)
-                return command
-            except (OSError, subprocess.CalledProcessError):
-                pass
+        with tempfile.TemporaryDirectory() as folder, contextlib.suppress(OSError, subprocess.CalledProcessError):
+            subprocess.run([*command, sys.executable, "-I", "-c", ""], cwd=folder, capture_output=True, check=True)
+            return command
     return []
 
 
 # ------------------------------------------------------------------------------------------------------- two processes
 def plain(value):
-    """A copy that is made of built-in types alone. Raises TypeError if that is impossible."""
+    """A copy of built-in types alone; of any other value that counts as true, an object with nothing in it."""
     value = value.tolist() if hasattr(value, "tolist") else value  # NumPy's
     if isinstance(value, dict):
         return {plain(k): plain(v) for k, v in value.items()}
@@ -246,16 +220,16 @@ def plain(value):
     for kind in (bool, int, float, complex, str, bytes):
         if isinstance(value, kind):
             return kind(value)
-    if value is not None:
-        raise TypeError(f"{type(value)} is no plain value")
+    if value is None or value:
+        return value and object()
+    raise TypeError(f"{type(value)} is no plain value")
 
 
 class Plain(pickle.Unpickler):
-    """No code gets in: of all names that a pickle may ask for, complex numbers need one."""
-
     def find_class(self, module, name):
-        if (module, name) == ("builtins", "complex"):
-            return complex
+        """No code gets in: of all names that a pickle may ask for, plain values need two."""
+        if (module, name) in (("builtins", "complex"), ("builtins", "object")):
+            return getattr(builtins, name)
         raise pickle.UnpicklingError(f"{module}.{name} is no plain value")
 
 
@@ -264,10 +238,12 @@ def solution():
     requests, replies = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
     null = os.open(os.devnull, os.O_RDWR)
     os.dup2(null, 0), os.dup2(null, 1)
-    module = sys.modules["solution"] = types.ModuleType("solution")
-    exec(compile(pickle.load(requests), "solution", "exec"), vars(module))
+    code, module = pickle.load(requests), types.ModuleType("solution")
+    sys.modules["solution"] = module
+    exec(compile(code, "solution", "exec"), vars(module))
     while True:
         name, args, kwargs = pickle.load(requests)
+        name = name if name != "candidate" or name in vars(module) else entry_point(code)
         function = vars(module)[name] if name in vars(module) else getattr(module.Solution(), name)
         try:
             reply = None, function(*args, **kwargs), args
@@ -275,6 +251,14 @@ def solution():
             reply = next(c.__name__ for c in type(e).__mro__ if c.__module__ == "builtins"), str(e), args
         pickle.dump(plain(reply), replies)
         replies.flush()
+
+
+def entry_point(code: str) -> str:
+    """The function of a solution that no other of its functions calls, main excepted."""
+    functions = [n for n in ast.parse(code).body if isinstance(n, ast.FunctionDef) and n.name != "main"]
+    called = {name for f in functions for name in names(ast.unparse(f), ast.Load) - {f.name}}
+    [name] = {f.name for f in functions} - called
+    return name
 
 
 class Counting(ast.NodeTransformer):
@@ -288,13 +272,13 @@ class Counting(ast.NodeTransformer):
 
 
 def tests():
-    """The tests' process: exits with PASSED if an assert or a TestCase's method ran, and none failed."""
+    """The tests' process: exits with PASSED if an assert ran, and none failed."""
     import unittest
 
     undumpable()
     code, source, command = json.load(sys.stdin)
-    limits = functools.partial(limit_solution, command)
-    solution = subprocess.Popen([*command, sys.executable, "-I", __file__, "solution"], env={}, preexec_fn=limits,
+    solution = subprocess.Popen([*command, sys.executable, "-I", __file__, "solution"], env={},
+                                preexec_fn=functools.partial(limit_solution, command),
                                 stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
     pickle.dump(code, solution.stdin)
 
@@ -317,38 +301,20 @@ def tests():
         known = known if isinstance(known, type) and issubclass(known, Exception) else Exception
         raise RuntimeError(value) if known is StopIteration else known(value)
 
-    def nothing(*args, **kwargs):
-        pass
+    class Known(dict):
+        def __missing__(self, name):
+            """A module of Python's where the tests forgot to import it, else the solution's function."""
+            if name.startswith("__"):
+                raise KeyError(name)
+            forgotten = name in sys.stdlib_module_names and re.search(rf"(?<![\w.]){name}\.", source)
+            return importlib.import_module(name) if forgotten else functools.partial(ask, name)
 
-    ran, unittest.main = [], nothing  # its tests are run below
-    tree, used = Counting().visit(ast.parse(source)), used_names(source)
-    names = {name: functools.partial(ask, name) for name in asked_names(source)}
-    names |= {"__name__": "__main__", "__ran__": ran.append}
-    exec(compile(tree, "tests", "exec"), names)
-    for node in tree.body:
-        value = names.get(getattr(node, "name", None))
-        if isinstance(value, type) and issubclass(value, unittest.TestCase):
-            result = unittest.defaultTestLoader.loadTestsFromTestCase(value).run(unittest.TestResult())
-            assert result.wasSuccessful()
-            ran += range(result.testsRun - len(result.skipped))
-        elif isinstance(value, type) and node.name.startswith("Test"):
-            for name in filter(re.compile("test").match, dir(value)):
-                test = value()
-                getattr(test, "setup_method", nothing)()
-                getattr(test, name)()
-        elif takes(node) == 0 and node.name not in used:
-            value()
-        elif takes(node) == 1 and node.name not in used:
-            value(names.get("candidate") or functools.partial(ask, entry_point(code)))
+    ran, unittest.main = [], dict  # its tests are run below
+    scope = {"__name__": "__main__", "__ran__": ran.append, "__builtins__": Known(vars(builtins))}
+    used = names(source, ast.Load)
+    scope |= {name: functools.partial(ask, name) for name in used if len(used) == 1}  # sum, in assert sum(1, 2) == 3
+    exec(compile(Counting().visit(ast.parse(source)), "tests", "exec"), scope)
     os._exit(PASSED if ran else 1)
-
-
-def entry_point(code: str) -> str:
-    """The function of a solution that no other of its functions calls, main excepted."""
-    functions = [n for n in ast.parse(code).body if isinstance(n, ast.FunctionDef) and n.name != "main"]
-    called = {name for f in functions for name in used_names(ast.unparse(f)) - {f.name}}
-    [name] = {f.name for f in functions} - called
-    return name
 
 
 if __name__ == "__main__":

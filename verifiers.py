@@ -59,22 +59,33 @@ LONGEST, DEEPEST = 1000, 20  # characters and nested brackets of an answer that 
 
 # ----------------------------------------------------------------------------------------------------------------- math
 BOX = re.compile(r"\\(?:boxed|fbox)\s*\{")
-JOINED = re.compile(r"[^A-Za-z]*(?:,|;|\band\b|\bor\b)[^A-Za-z]*(?:[A-Za-z]\w?\s*=[^A-Za-z]*)?")
+JOINED = re.compile(
+    r"(?:[^A-Za-z=]|\\(?:text|q?quad)\b)*(?:(?:and|or)\b[^A-Za-z]*)?(?:[A-Za-z]\w?\s*=[^A-Za-z]*)?"
+)
 LISTED = re.compile(r"(?:(?!\b(?:no|not|but|wait|wrong|actually|instead|mistake|sorry|correct))[\s\S])*", re.IGNORECASE)
-SAYS = re.compile(r"(?:answer\W{0,4}(?:is|(?:should|must) be)\b:?|answer\W{0,2}:|<answer>|####)[*\s$]*", re.IGNORECASE)
-AROUND = re.compile(r"^[\s*$`_]*(?:(?:approximately|about|roughly|exactly|simply)\s+)?[\s*$`_]*|[\s*$`_.]+$")
-AFTERTHOUGHT = re.compile(r"</answer>|, (?:because|since|as|which|so|where|when|but)\b|\. +[A-Z]| \([a-z ]+\)")
-DENIED = re.compile(r"\\(?:neg|lnot|not|[bx]?cancel|phantom)\b|\\text\{[^}]*\b(?:not|wrong)\b")
-LITERAL = re.compile(r"\d_|\d:\d\d(?!\d)|:.*:")  # a number in a base, a time, a ratio of three
+SAYS = re.compile(
+    r"(?:answer\W{0,4}(?:is|equals|(?:should|must) be)\b:?|answer\W{0,2}:|<answer>|####)[*\s$]*", re.IGNORECASE
+)
+AROUND = re.compile(
+    r"^(?:[\s*$`_]|\\[\[(]|(?:approximately|about|roughly|exactly|simply|therefore|thus|then|equal to)\s)*|"
+    r"(?:[\s*$`_.]|\\[\])])+$"
+)
+AFTERTHOUGHT = re.compile(
+    r"</answer>|,? (?:because|since)\b|, (?:as|which|so|where|when|but|not|i\.e\.)(?!\w)|; (?=[a-z]{2,} )| — |"
+    r"\. +[A-Z]| \([a-z ]+\)"
+)
+DENIED = re.compile(r"\\(?:neg|lnot|not|[bx]?cancel|phantom)\b|^ *~|\\text\{[^}]*\b(?:not|wrong)\b")
+LITERAL = re.compile(r"\d\)?_|\d:\d\d(?!\d)|:.*:|\^T\b|\\[lc]?dots|\.\.|…|\d\"")  # bases, times, transposes, and so on
 INTEGER = re.compile(r"-?[1-9][0-9]{0,30}|0")
 DECIMAL = re.compile(r"(?<![\d.])(\d*)\.(?=[\d\\])(\d*)(?:\\overline\{(\d+)\})?")
-THOUSANDS = re.compile(r"-?\d{1,3}(,\d{3})+(\.\d+)?")
+THOUSANDS = re.compile(r"(?:[A-Za-z]\w*\s*=\s*)?-?\d{1,3}(,\d{3})+(\.\d+)?")
 TEXT = re.compile(r"\\(?:text(?:bf|it|rm)?|mbox|mathrm)\s*\{([^{}]*)\}")
 SPELLINGS = [(re.compile(pattern), spelling) for pattern, spelling in (
-    ("[−–]", "-"), ("[·⋅]", r"\\cdot "), ("×", r"\\times "), ("°", r"^\\circ "), ("π", r"\\pi "), ("∞", r"\\infty "),
-    ("≤|\\\\leq(?:slant|q)", r"\\le "), ("≥|\\\\geq(?:slant|q)", r"\\ge "), ("≠", r"\\ne "), ("∪", r"\\cup "),
+    ("[−–]", "-"), ("[·⋅]", r"\\cdot "), (r"×|(?<=\d) ?x ?(?=10\^)", r"\\times "), (r"°|\\degree\b", r"^\\circ "),
+    ("π", r"\\pi "), ("√", r"\\sqrt "), (r"\\lg\b", r"\\log"), ("∞", r"\\infty "), ("∪", r"\\cup "), ("≠", r"\\ne "),
+    ("≤|\\\\leq(?:slant|q)", r"\\le "), ("≥|\\\\geq(?:slant|q)", r"\\ge "),
     ("∅|\\\\varnothing\\b", r"\\emptyset "), (r"\\lt\b", "<"), (r"\\gt\b", ">"), ("²", "^2"), ("³", "^3"),
-    (r"[€£]|\\?\$|\\! *|\\text\{(?:\\\$|Rs\. ?)\}", ""), (r"(?<!\\)\\[,;: ]|~", " "), (r"\\text\{,\}", ","),
+    (r"[€£¥₹]|\\?\$|\\! *|\\text\{(?:\\\$|Rs\. ?)\}", ""), (r"(?<!\\)\\[,;: ]|~", " "), (r"\\text\{,\}", ","),
     (r"''", r"^{\\prime\\prime}"), (r"'", r"^{\\prime}"), (r"(\\circ\}?) *(?:\\(?:text|mathrm)\{)? *[CF]\b\}?", r"\1"),
     (r"^ *(?:=|\\approx|≈) *", ""),
     (r"\\?%|\\text\{ *percent *\}| per ?cent\b", r"\\%"), (r"(?<=\d)[eE]([+-]?\d+)\b", r"\\times 10^{\1}"),
@@ -84,14 +95,17 @@ SPELLINGS = [(re.compile(pattern), spelling) for pattern, spelling in (
 )]  # fmt: skip
 QUANTITY = re.compile(r"(.*?(?:[\d})]|\\pi))\s*([A-Za-z](?:[A-Za-z\s/.]|\^\{?-?[1-9]\}?)*)", re.DOTALL)
 UNITS = set("""km cm mm nm kg mg lb oz ft yd mi mph kph ml mL hr min sec ms Hz kW kWh kJ kPa mol USD cc sq cu per square
-    cubic people men women children feet foot inch meter metre mile yard hour minute day week month months year old
-    dollar cent euro degree gram pound liter litre gallon cup unit person m g s h l L N J W V A in""".split())
-NUMBER_WORDS = re.compile(
-    r"less|plus|minus|times|was|does|\w*(?:th|third|half|halve|quarter|dozen|score|ten|hundred|thousand|illion|lakh|crore|"
-    r"pair|couple|double|triple|square|cube|power|root|factor|percent|zero|zeroe|one|two|three|four|five|six|sixe|seven|"
-    r"eight|nine|eleven|twelve|teen|tie|gros|grosse|log)s"
-)  # fmt: skip
+    cubic people men women children feet foot inch meter metre mile yard hour minute day week month year old dollar cent
+    euro yen rupee degree gram kilogram kilometer centimeter millimeter milliliter pound ounce ton liter litre gallon
+    quart pint cup tablespoon teaspoon second acre unit person m g s h l L N J W V A in calorie mark point page piece
+    slice book letter word card coin ticket stamp sticker photo picture song question student teacher friend boy girl
+    kid member employee worker customer player passenger team animal bird cat dog cow goat chicken rabbit duck fish frog
+    apple orange banana lemon tomato egg cookie cake pie pizza cupcake candy candie sandwich meal serving fruit flower
+    rose tree plant seed leaf leave marble bead balloon ball block brick toy doll game pencil pen crayon notebook box
+    bag can bottle jar basket plate glass chair seat table room house car bus wheel shirt shoe hat gift item trip step
+    lap goal vote way integer triangle edge face""".split())  # the nouns that GSM8K asks for most, and what measures
 NORMALIZATION = latex.NormalizationConfig(units=False, malformed_operators=True, nits=False, boxed="none")
+CONVERSION = latex.latex2sympy2.ConversionConfig(lowercase_symbols=False)
 INEQUALITY = sympy.Ne, sympy.Gt, sympy.Ge, sympy.Lt, sympy.Le
 
 
@@ -146,9 +160,10 @@ def parse(text: str) -> tuple:
     degrees = re.search(r"\\(?:sin|cos|tan|cot|sec|csc)\b", text) is not None
     try:
         text = latex.normalize_latex(text, NORMALIZATION)
-        value = latex.latex2sympy(text, is_real=not imaginary, convert_degrees=degrees, normalization_config=None)
+        value = latex.latex2sympy(text, None, not imaginary, degrees, None, CONVERSION)
     except Exception:
         return None, "", False
+    value = value.subs(sympy.Symbol("i", real=False), sympy.I) if imaginary else value
     parts = value.args if isinstance(value, (sympy.And, sympy.FiniteSet)) else [value]
     if isinstance(value, sympy.Eq) and isinstance(value.rhs, sympy.Set):
         value, label = value.rhs, str(value.lhs)
@@ -159,7 +174,8 @@ def parse(text: str) -> tuple:
     elif all(isinstance(part, INEQUALITY) for part in parts) and len(value.free_symbols) == 1:
         label = str(*value.free_symbols)
         value = (sympy.Or if either else sympy.And)(*parts).as_set()
-    return None if value in (sympy.nan, sympy.zoo) else value, label, bool(percent)
+    empty = value == sympy.S.EmptySet and text[-1] in ")]"  # (5, 3] is a mistake, and no other's equal
+    return None if empty or value in (sympy.nan, sympy.zoo) else value, label, bool(percent)
 
 
 def worth_parsing(text: str) -> bool:
@@ -170,15 +186,14 @@ def worth_parsing(text: str) -> bool:
 
 def split_unit(text: str) -> tuple[str, str]:
     """`5 cm^2`, `18 dollars` and `\\text{72 km}` without their units, and the units. Only what is known to be one goes:
-    the words of UNITS and plurals that are no number word, because `72 million` and `72 or more` are not 72. A single
-    letter is a unit after a slash or in \\text{}, elsewhere a variable."""
+    the words of UNITS, because `72 million`, `72 opposites` and `72 or more` are not 72. A single letter is a unit
+    after a slash or in \\text{}, elsewhere a variable."""
     plain = TEXT.sub(r" \1 ", text).strip()
     quantity = QUANTITY.fullmatch(plain)
     if not quantity:
         return text if re.search("[A-Za-z]", plain) else plain, ""
     words = re.findall("[A-Za-z]+", quantity[2])
-    plural = re.compile("[a-z]{3,}s")
-    known = all(w in UNITS or plural.fullmatch(w) and not NUMBER_WORDS.fullmatch(w) for w in words)
+    known = "squares" not in words and all({w, w.removesuffix("s"), w.removesuffix("es")} & UNITS for w in words)
     variable = min(map(len, words)) == 1 and plain == text and "/" not in quantity[2]
     if not known or variable:
         return text, ""
@@ -195,11 +210,14 @@ def fraction(decimal: re.Match) -> str:
 
 @functools.lru_cache(4096)
 def equal(given: str, answer: str) -> bool:
-    spaces = re.compile(r"\\[,;:! ]|\\left|\\right|[\s$]|\.(?!\d)")
+    spaces = re.compile(r"\\[,;:! ]|\\left|\\right|[\s$]|(?<!\.)\.(?![\d.])")
     spaceless = [spaces.sub("", TEXT.sub(r"\1", text)) for text in (given, answer)]
-    plain = [re.sub(r"[{}]", "", text) for text in spaceless]
+    plain = [re.sub(r"[{}]|\((?=\w+\)_)|(?<=\w)\)(?=_)", "", text) for text in spaceless]
+    literally = plain[0].casefold() == plain[1].casefold()
     if all(len(text) > 2 and text.isalpha() for text in plain) or any(LITERAL.search(text) for text in plain):
-        return plain[0].casefold() == plain[1].casefold()
+        return literally
+    if literally and len(plain[0]) > 1 and plain[0].isalpha():
+        return True
     if any(text.startswith("(") for text in spaceless) and any(text.startswith(r"\{") for text in spaceless):
         return False  # an order, and none
     (a, label, percent), (b, other_label, other_percent) = parse(given), parse(answer)
@@ -219,6 +237,8 @@ def same(a, b) -> bool:
         return False
     if a == b or all(isinstance(x, sympy.Rational) for x in (a, b)):
         return bool(a == b)
+    if isinstance(a, sympy.Eq) and isinstance(b, sympy.Eq) and b.free_symbols and not sympy.solve(b):
+        return same(a.lhs - a.rhs, b.lhs - b.rhs)  # x^2 = -1 and x^2 = -2 have the same real solutions: none
     if all(isinstance(x, sympy.Expr) and x.is_number for x in (a, b)):
         ratio = sympy.N(a / b, 40)
         if ratio.is_finite and abs(ratio - 1) > 1e-30:
@@ -266,10 +286,19 @@ def math_verdict(response: str, answer: str) -> str:
 
 
 # --------------------------------------------------------------------------------------------------------------- choice
+CHOOSES = re.compile(
+    r".*(?:\b(?:option|choice)(?: is)?:?|\bit(?: i|['’])s|\bI (?:choose|pick|select)|"
+    r"\b(?:hence|thus|therefore|so),?|\banswer [-–—]) (.+)",
+    re.IGNORECASE,
+)
+SECOND = re.compile(r"^(?:and|or|,|/|&|is)\b|(?:^|[.,;:]\s+|\()\(?[a-j](?:[.):](?:\s|$)|$)")  # a second letter
+
+
 def choice_parts(text: str) -> tuple[str, str]:
     """The letter and the words of an option: `(B)`, `**B**`, `B. Paris`, `\\text{B}` and `Paris` have one or both."""
     text = re.sub(r"\\[,;!: ()]|~|\\(?:rm|bf|mathsf)\b", " ", text).replace(r"\%", "%")
     text = re.sub(r"\\(?:text|textbf|mathrm|mathbf)\b|[{}$*_`]", "", text).strip(" .\n\t")
+    text = re.sub(r"(?i)^((?:option )?\(?[A-J]\)?) is (?:the )?(?:correct|right)(?: \w+)?$", r"\1", text)
     bare = r"([A-J])(?=$|\s*[-–]\s|,\s+(?!or\b|and\b|[A-J]\b)|\s+\(|\s+because\b)"
     pattern = rf"(?:option |choice )?(?:\(([A-J])\):?|([A-J])[).:]|{bare})[-–,\s]*(.*)"
     option = re.fullmatch(pattern, text, re.DOTALL | re.IGNORECASE)
@@ -291,16 +320,18 @@ def choice_verdict(response: str, answer: str) -> str:
     given, right = final_answer(response), choice_parts(answer)
     if not given and r"\boxed" not in response:
         last_line = finished(response).strip().rpartition("\n")[2][-LONGEST:].replace("*", "")
-        said = re.search(r".*(?:(?:option|choice)(?: is)?:?|\bit is) (.+)", last_line, re.IGNORECASE)
+        said = CHOOSES.fullmatch(last_line)
         last_line = said[1] if said else last_line
-        given = last_line if choice_parts(last_line)[0] and choice_parts(last_line)[1] in ("", right[1]) else ""
+        letter, words = choice_parts(last_line)
+        given = last_line if letter and (said or words in ("", right[1])) else ""
     if not given or len(given) > LONGEST:
         return "unparsed"
     letter, words = choice_parts(given)
     if not letter:
         return "right" if words and words == right[1] else "wrong"
-    several = re.search(r"^(?:and|or|,|/|&|is)\b|(?:^|[.,;:]\s+|\()\(?[a-j](?:[.):](?:\s|$)|$)", words)
-    same_words = not words or re.match(re.escape(right[1]) + r"(?!\w)", words) if right[1] else not several
+    same_words = re.match(re.escape(right[1]) + r"(?!\w)", words) if words else True
+    several = SECOND.search(words.removeprefix(right[1]))
+    same_words = not several and (same_words or not right[1])
     return "right" if letter == right[0] and (same_words or words.startswith("because")) else "wrong"
 
 

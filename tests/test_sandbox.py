@@ -43,6 +43,8 @@ HUMANEVAL = json.dumps({"test": "def check(candidate):\n    assert candidate(2) 
         ("def sum(a, b):\n    return a + b", "assert sum(10, 15) == 25"),
         ("import numpy as np\ndef f(x):\n    return np.int64(x), np.arange(3)", "assert f(2)[0] == 2"),
         ("print('noise')\ndef add(a, b):\n    print('more')\n    return a + b", ADD),
+        ("import math\ndef f(x):\n    return math.pi * x", "assert f(2) == 2 * math.pi"),
+        ("import re\ndef f(x):\n    return re.match('a', x)", "assert f('a') and not f('b')"),
     ],
 )
 def test_solutions_that_pass(source, tests):
@@ -54,7 +56,6 @@ def test_solutions_that_pass(source, tests):
     [
         ("class Solution:\n    def twice(self, x):\n        return 2 * x", "assert Solution().twice(3) == 6"),
         ("f = lambda x: x + 1\nK = 3", "assert f(1) == 2 and K == 3"),
-        ("import math\ndef f(x):\n    return math.pi * x", "assert f(2) == 2 * math.pi"),
         ("def f(n):\n    for i in range(n):\n        yield i", "assert list(f(3)) == [0, 1, 2]"),
         ("def f(d):\n    return d.keys()", "assert sorted(f({2: 1, 1: 1})) == [1, 2]"),
         ("class P:\n    def __init__(self, x):\n        self.x = x\n    def __len__(self):\n        return 7", "p = P(3)\nassert p.x == 3 and len(p) == 7"),
@@ -138,6 +139,10 @@ def test_cheats_are_wrong_and_leave_nothing_behind():
         ("def range(*a):\n    return []\ndef f(i):\n    return 0", "for i in range(3):\n    assert f(i) == i * i + 1"),
         ("class A:\n    def __init__(self):\n        self.active = False", "a = A()\nassert a.active"),
         ("class A:\n    pass", "a = A()\nassert hasattr(a, 'push')"),
+        ("import math\nmath.pi = 0\ndef f(x):\n    return 0", "assert f(2) == 2 * math.pi"),
+        ("class math:\n    pi = 0\ndef f(x):\n    return 0", "assert f(2) == 2 * math.pi"),
+        ("def f(x):\n    return object()", "assert f(2) == 4"),
+        ("class Zero:\n    __bool__ = lambda self: False\ndef f(x):\n    return Zero()", "assert f(2)"),
         ("def f(x):\n    raise StopIteration", "assert all(map(lambda i: f(i) == i + 1, [1, 2]))"),
     ],
 )
@@ -185,7 +190,7 @@ def test_which_code_counts(response, expected):
 
 
 @pytest.mark.parametrize("answer", ["x = 1", "def check(", '{"inputs": ["1"], "outputs": []}', '{"inputs": []}', "[]", '{"inputs": [[1]], "outputs": [2]}',
-    "def test_f(fixture):\n    assert f(1) == 2", "def helper():\n    assert f(1) == 2", "class Helper:\n    def test(self):\n        assert f(1) == 2", "async def test_f():\n    assert f(1) == 2", "[1]", '{"inputs": ["1"], "outputs": "2"}'])
+    "def test_f(fixture):\n    assert f(1) == 2", "def helper():\n    assert f(1) == 2", "class Helper:\n    def test(self):\n        assert f(1) == 2", "async def test_f():\n    assert f(1) == 2", "import unittest\nclass T(unittest.TestCase):\n    pass", "[1]", '{"inputs": ["1"], "outputs": "2"}'])
 def test_code_references_without_tests_are_refused(answer):
     with pytest.raises(ValueError, match="tests"):
         verifiers.reference(answer, "code")
@@ -209,7 +214,7 @@ def test_every_form_of_tests_runs(tests):
     assert verdict(code("__builtins__ = {}\ndef f(x):\n    return 2 * x"), tests) == "wrong"
 
 
-@pytest.mark.parametrize("tests", ["if f(1) == 4:\n    assert True", "for x in f(1):\n    assert x", "import unittest\nclass T(unittest.TestCase):\n    pass"])
+@pytest.mark.parametrize("tests", ["if f(1) == 4:\n    assert True", "for x in f(1):\n    assert x"])
 def test_a_pass_needs_an_assert_that_ran(tests):
     assert verdict(code("def f(x):\n    return []"), tests) == "wrong"
 

@@ -130,6 +130,9 @@ SAME = [  # (inside the box, reference)
     ("x\\le 3", "(-\\infty,3]"), ("\\cos 60°", "0.5"), ("\\tan 45^{\\circ}", "1"), ("6.02\\times10^{23}", "6.02e23"),
     ("6.02*10^23", "6.02e23"), ("2\\text{ cm}^3", "2"), ("3\\text{ square feet}", "3"), ("12 inches", "12"),
     ("5 years old", "5"), ("7 days", "7"), ("\\approx 72", "72"), ("C(5,2)", "C(5,2)"), ("2:3", "2 : 3"),
+    ("(1011)_2", "1011_2"), ("x=1,080", "1080"), ("√2", "\\sqrt2"), ("i^2", "-1"), ("\\lg 100", "2"),
+    ("6.02 x 10^{23}", "6.02e23"), ("45\\degree", "45°"), ("¥50", "50"), ("50 yen", "50"), ("24 eggs", "24"),
+    ("3\\text{ boxes}", "3"), ("x^2+1=0", "1+x^2=0"),
 ]  # fmt: skip
 DIFFERENT = [  # (inside the box, reference)
     ("2, 1", "x=1, y=2"), ("a=1, b=2", "x=1, y=2"), ("x=2, y=1", "x=1, y=2"),
@@ -157,6 +160,10 @@ DIFFERENT = [  # (inside the box, reference)
     ("72\\to 73", "73"), ("72\\Rightarrow 73", "72"), ("72 \\quad 0", "72"), ("2x", "x=2"), ("3:45 PM", "3:45 AM"),
     ("R_1", "R_2"), ("f(x)", "f(y)"), ("[1,2)", "(1,2]"), ("\\ge 5", "5"), ("5-", "5"),
     ("\\text{about half of }72", "72"),
+    ("x^2=-1", "x^2=-2"), ("x^2+1=0", "x^2+2=0"), ("R+r", "2r"), ("x", "X"), ("A^T", "A"), ("~p", "p"), ("(5,3]", "(4,2]"),
+    ("5\\ldots", "5"), ("5...", "5"), ("5\"", "5"), ("72 negatives", "72"), ("5 opposites", "5"), ("5 reciprocals", "5"),
+    ("5 myriads", "5"), ("5 kilos", "5"), ("5 basis points", "5"), ("3 squares", "3"), ("30 radians", "30^\\circ"),
+    ("(1011)_2", "(1011)_3"),
 ]  # fmt: skip
 
 
@@ -192,6 +199,19 @@ def test_what_changes_an_answer_is_never_dropped(inside, answer):
         ("The answer is x = 72.", "72", "right"),
         ("The answer is about 72 million.", "72", "wrong"),
         ("The answer is 72 or more.", "72", "wrong"),
+        ("\\boxed{1} \\boxed{2}", "2", "wrong"),
+        ("\\boxed{4}", "\\boxed{-1} \\text{ and } \\boxed{4}", "wrong"),
+        ("\\boxed{-1, 4}", "\\boxed{-1} \\text{ and } \\boxed{4}", "right"),
+        ("The answer is therefore 72.", "72", "right"),
+        ("The answer is \\[72\\]", "72", "right"),
+        ("The answer is 72 because it is.", "72", "right"),
+        ("The answer is 72; it is even.", "72", "right"),
+        ("The answer is 72 — an even number.", "72", "right"),
+        ("The answer equals 72.", "72", "right"),
+        ("The answer is 1/2, i.e. 0.5.", "1/2", "right"),
+        ("The answer is 72, not 71.", "72", "right"),
+        ("The answer is 71, not 72.", "72", "wrong"),
+        ("The answer is 1; 2.", "1", "wrong"),
     ],
 )
 def test_several_boxes_and_prose(response, answer, expected):
@@ -326,6 +346,17 @@ def test_choices_in_every_spelling(spelling, frame):
         ("\\boxed{A. x; J. z}", "A", "wrong"),
         ("\\boxed{J}", "J", "right"),
         ("\\boxed{A} and \\boxed{B}", "B", "wrong"),
+        ("\\boxed{A. x; J. z}", "A. x", "wrong"),
+        ("The answer is (A), not (B).", "A", "right"),
+        ("Correct option: (G) none", "G", "right"),
+        ("It's (C)", "C", "right"),
+        ("Hence, (C).", "C", "right"),
+        ("Option C is correct.", "C", "right"),
+        ("C is correct.", "C", "right"),
+        ("I choose C.", "C", "right"),
+        ("Answer - C", "C", "right"),
+        ("It is not (A). It is (B).", "A", "wrong"),
+        ("It is (A) or (B)", "A", "wrong"),
     ],
 )
 def test_choices(response, answer, expected):
