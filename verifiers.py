@@ -1,17 +1,17 @@
 """Is the answer right? The one module that the training scripts share.
 
-A verifier compares a model's response with a problem's reference answer and gives one of four verdicts:
+A verifier gives a response one of four verdicts, of which only `right` earns the reward of 1:
 
     right      the final answer equals the reference, or the code passes every test
     wrong      it does not
     unparsed   there is no final answer to compare, or nothing readable in it
-    error      the comparison itself failed or took too long; logged as a rate of its own
+    error      the comparison itself failed or took too long
 
-Only `right` earns the reward of 1. A problem names its verifier:
+A problem names its verifier:
 
     math       numbers, expressions, sets, intervals, words
     choice     a letter, or the text of that option
-    code       the last fenced block of the response, run against tests
+    code       the last fenced block of the response, run against tests (sandbox.py)
     FILE.py:FUNCTION   your own: function(response, answer) gives a verdict, or True or False
 
 Equality in `math` is math-verify's. What we do before it, and why:
@@ -22,11 +22,6 @@ Equality in `math` is math-verify's. What we do before it, and why:
     same, solution     it takes 72 for the solution of 1 = 72, and differences below 10^-15 for none
     LITERAL, words     it drops a number's base, divides 12:30, and reads `listen` as a product of letters
     DENIED             it reads through \\phantom and \\neg
-
-`verify` works through a batch in separate interpreters, one job at a time each. A job that takes too long or too much
-memory is an `error`; its interpreter is killed and replaced, and the batch goes on.
-
-Code runs in sandbox.py, which says what it keeps a solution from.
 """
 
 import contextlib
@@ -61,12 +56,6 @@ VERDICTS = ("right", "wrong", "unparsed", "error")
 MATH_CPU_S = 2  # of the processor, not of the clock, so that a busy machine gives the same verdicts
 JOB_WALL_S = sandbox.RUNS_WALL_S + 15  # then the interpreter is killed, whatever it is doing
 LONGEST, DEEPEST = 1000, 20  # characters and nested brackets of an answer that is worth parsing
-logging.getLogger("math_verify").setLevel(logging.CRITICAL)  # it warns that we keep the time ourselves
-
-
-class OutOfTime(BaseException):
-    """Not an Exception: sympy catches those."""
-
 
 # ----------------------------------------------------------------------------------------------------------------- math
 BOX = re.compile(r"\\(?:boxed|fbox)\s*\{")
@@ -122,13 +111,7 @@ INEQUALITY = sympy.Ne, sympy.Gt, sympy.Ge, sympy.Lt, sympy.Le
 
 def boxed(text: str, between: re.Pattern = JOINED) -> str:
     """What the last \\boxed{...} holds, braces nested to any depth, after what the boxes before it hold if all the text
-    `between` matches. Empty if there is none or if it never closes, as in a response that was cut.
-
-    >>> boxed(r"first \\boxed{1}, no: \\boxed{\\frac{1}{2}}")
-    '\\\\frac{1}{2}'
-    >>> boxed(r"\\boxed{1} and \\boxed{2}")
-    '1, 2'
-    """
+    `between` matches. Empty if there is none or if it never closes, as in a response that was cut."""
     contents, end = [], 0
     for box in BOX.finditer(text):
         if box.start() < end:
@@ -296,27 +279,10 @@ def math_verdict(response: str, answer: str) -> str:
         return "right"
     if INTEGER.fullmatch(given) and INTEGER.fullmatch(answer):
         return "wrong"  # as math-verify would say, a millisecond later
-    with cpu_limit(MATH_CPU_S):
-        several = boxed(finished(response), LISTED) if "," in answer else ""
-        if equal(given, answer) or several and equal(several, answer):
-            return "right"
-        return "wrong" if parse(given)[0] is not None else "unparsed"
-
-
-@contextlib.contextmanager
-def cpu_limit(seconds: float):
-    def stop(*_):
-        raise OutOfTime
-
-    if threading.current_thread() is not threading.main_thread():
-        yield  # signals reach the main thread only
-        return
-    signal.signal(signal.SIGPROF, stop)
-    signal.setitimer(signal.ITIMER_PROF, seconds)
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_PROF, 0)
+    several = boxed(finished(response), LISTED) if "," in answer else ""
+    if equal(given, answer) or several and equal(several, answer):
+        return "right"
+    return "wrong" if parse(given)[0] is not None else "unparsed"
 
 
 # --------------------------------------------------------------------------------------------------------------- choice
@@ -390,27 +356,28 @@ def load(name: str):
     spec.loader.exec_module(module)
     if not callable(getattr(module, function, None)):
         raise ValueError(f"{path} has no function {function!r} to verify with")
-    return (lambda answer: answer), getattr(module, function)
+    return str, getattr(module, function)
+
+
+PLAIN, LETTERS = (str, int, float), "ABCDEFGHIJ"
+PROBLEM = "problem", "question", "prompt", "Question"  # columns, of which the first that has a value counts
+ANSWER = "answer", "solution", "reward_model.ground_truth", "test_list", "test", "answerKey", "Correct Answer"
 
 
 def reference(answer, verifier: str = "math") -> str:
     """The dataset's answer, a text, a number or a list or dict of them, in the form that `verify` wants; for `math`
     a list is several answers. Raises ValueError when it cannot be read."""
-    if isinstance(answer, list) and verifier in ("math", "choice") and all(isinstance(x, PLAIN_ANSWER) for x in answer):
+    if isinstance(answer, list) and verifier in ("math", "choice") and all(isinstance(x, PLAIN) for x in answer):
         answer = ", ".join(map(str, answer))
     elif isinstance(answer, (list, dict)) and answer and verifier not in ("math", "choice"):
         answer = json.dumps(answer, default=str)
     if answer in (None, [], {}) or not str(answer).strip():
         raise ValueError("the answer is empty")
-    if not isinstance(answer, PLAIN_ANSWER):
+    if not isinstance(answer, PLAIN):
         raise ValueError(f"the answer is neither a text nor a number: {answer!r:.80}")
+    if isinstance(answer, float) and abs(answer) >= 2**53:
+        raise ValueError(f"the answer {answer!r} may have lost digits as a floating-point number: write it as text")
     return load(verifier)[0](str(answer))
-
-
-PLAIN_ANSWER = str, int, float
-LETTERS = "ABCDEFGHIJ"
-PROBLEM = "problem", "question", "prompt", "Question"  # columns, of which the first that has a value counts
-ANSWER = "answer", "solution", "reward_model.ground_truth", "test_list", "test", "answerKey", "Correct Answer"
 
 
 def read_row(row: dict, verifier: str, instruction: str) -> dict:
@@ -418,22 +385,22 @@ def read_row(row: dict, verifier: str, instruction: str) -> dict:
     of a multiple choice and the instruction), `answer` as `verify` wants it, `verifier`, `level` and `hint`. A row may
     be JSON in a column `jsonl`. Raises ValueError with a sentence."""
     if "jsonl" in row:
-        try:
-            row = dict(json.loads(row["jsonl"]))
-        except (ValueError, TypeError) as e:
-            raise ValueError(f"the row is no JSON object: {e}") from None
+        with contextlib.suppress(ValueError):
+            row = json.loads(row["jsonl"])
+        if not isinstance(row, dict) or "jsonl" in row:
+            raise ValueError("the row is no JSON object")
     verifier, level = row.get("verifier") or verifier, row.get("level")
     problem, answer = column(row, "problem", *PROBLEM), column(row, "answer", *ANSWER)
-    options, labels = published_options(row) if verifier == "choice" else ([], [])
+    options = options_of(row) if verifier == "choice" else {}
     if options:
-        right = right_option(answer, options, labels)
-        answer = f"{LETTERS[right]}. {options[right]}"
+        answer = right_option(answer, options)
     if verifier == "code" and answer == row.get("test_list"):
-        answer = [*(row.get("test_imports") or []), *answer]  # MBPP
+        setup = row.get("test_setup_code") or ""
+        answer = [*(row.get("test_imports") or []), *([setup] if setup else []), *answer]  # MBPP
     if verifier == "code" and answer == row.get("test") and row.get("entry_point"):
         answer = {"test": answer, "entry_point": row["entry_point"]}  # HumanEval
     if isinstance(problem, str):
-        lines = [problem, *(f"{letter}. {option}" for letter, option in zip(LETTERS, options))]
+        lines = [problem, *(f"{letter}. {option}" for letter, option in zip(LETTERS, options.values()))]
         problem = [{"role": "user", "content": "\n".join([*lines, "", instruction]).strip()}]
     for turn in problem if isinstance(problem, list) else [problem]:
         if not isinstance(turn, dict) or not all(isinstance(turn.get(key), str) for key in ("role", "content")):
@@ -442,95 +409,84 @@ def read_row(row: dict, verifier: str, instruction: str) -> dict:
                 level="" if level is None else str(level))
 
 
-def published_options(row: dict) -> tuple[list, list]:
-    """The options of a multiple choice and their labels, from a list (MMLU, MMLU-Pro), a dict, lists of text and label
-    (ARC) or GPQA's columns, which are shuffled, always in the same way. Empty if the row has none."""
-    options, labels = row.get("options") or row.get("choices") or [], list(LETTERS)
-    if "Correct Answer" in row:
-        options = [row["Correct Answer"], *(row.get(f"Incorrect Answer {i}") for i in (1, 2, 3))]
-        random.Random(str(options)).shuffle(options)
-    elif isinstance(options, dict):
-        labels, options = options.get("label") or list(options), options.get("text") or list(options.values())
-    texts = isinstance(options, list) and all(isinstance(option, PLAIN_ANSWER) for option in options)
-    if not texts or len(options) > len(LETTERS):
-        raise ValueError(f"the options are not a list of at most {len(LETTERS)} texts: {options!r:.80}")
-    return [str(option).strip() for option in options], [str(label) for label in labels]
-
-
-def right_option(answer, options: list[str], labels: list[str]) -> int:
-    """Which option is right: `answer` is its label, its text, its letter in some spelling or its index."""
-    text = str(answer).strip()
-    positions = [str(i) for i in range(len(options))]
-    for names in [positions] if isinstance(answer, int) else [labels[: len(options)], options, positions]:
-        if text in names:
-            return names.index(text)
-    letter = choice_parts(text)[0]
-    if letter and letter in labels[: len(options)]:
-        return labels.index(letter)
-    raise ValueError(f"the answer {text!r:.80} is none of the options")
-
-
 def column(row: dict, what: str, *names: str):
     for name in names:
         outer, _, inner = name.partition(".")
-        value = row.get(outer)
+        value = row.get(name, row.get(outer))
         value = value.get(inner) if inner and isinstance(value, dict) else value
         if value not in (None, [], {}) and str(value).strip():
             return value
     if any(name in row for name in names):
         raise ValueError(f"the {what} is empty")
-    raise ValueError(f"nothing in {', '.join(names)}; its columns are {', '.join(row)}")
+    raise ValueError(f"nothing in {', '.join(names)}, among its columns {', '.join(row)}")
+
+
+def options_of(row: dict) -> dict[str, str]:
+    """The options of a multiple choice by their labels, from a list (MMLU, MMLU-Pro), a dict, lists of text and label
+    (ARC) or GPQA's columns, which are shuffled, always in the same way. Empty if the row has none."""
+    options, labels = row.get("options") or row.get("choices") or [], LETTERS
+    if "Correct Answer" in row:
+        options = [row["Correct Answer"], *(row.get(f"Incorrect Answer {i}") for i in (1, 2, 3))]
+        random.Random(str(options)).shuffle(options)
+    elif isinstance(options, dict):
+        labels, options = options.get("label") or list(options), options.get("text") or list(options.values())
+    texts = isinstance(options, list) and all(isinstance(option, PLAIN) for option in options)
+    if not texts or len(options) > len(LETTERS):
+        raise ValueError(f"the options are not a list of at most {len(LETTERS)} texts: {options!r:.80}")
+    return {str(label): str(option).strip() for label, option in zip(labels, options)}
+
+
+def right_option(answer, options: dict[str, str]) -> str:
+    """`B. Paris`, of an answer that is its label, its text, its letter in some spelling or its index."""
+    text, positions, texts = str(answer).strip(), [*map(str, range(len(options)))], [*options.values()]
+    for names in [positions] if isinstance(answer, int) else [[*options], texts, positions, LETTERS[: len(texts)]]:
+        for name in (text, choice_parts(text)[0]):
+            if name and name in names:
+                i = [*names].index(name)
+                return f"{LETTERS[i]}. {texts[i]}"
+    raise ValueError(f"the answer {text!r:.80} is none of the options")
 
 
 def verify(jobs: list[tuple[str, str, str]], workers: int | None = None) -> list[str]:
     """A verdict for each (verifier, response, reference), in their order, which changes nothing; nor does `workers`,
     the number of interpreters (default: one per processor, shared with the machine's other ranks under torchrun)."""
     processors = len(os.sched_getaffinity(0)) // int(os.environ.get("LOCAL_WORLD_SIZE", 1))
-    return list(pool(workers or max(1, processors)).map(lambda job: interpreter().verify(job), jobs))
+    return list(pool(workers or max(1, processors)).map(ask, jobs))
 
 
-@functools.cache
-def pool(workers: int) -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(workers, thread_name_prefix="verifier")
+pool = functools.cache(ThreadPoolExecutor)
+local = threading.local()  # each thread of a pool feeds an interpreter of its own, one job at a time
 
 
-def interpreter(local=threading.local()) -> "Interpreter":
-    """The interpreter that the current thread feeds."""
-    if not hasattr(local, "interpreter"):
-        local.interpreter = Interpreter()
-    return local.interpreter
+def ask(job: tuple[str, str, str]) -> str:
+    """A job that takes too much time or memory is an error; its interpreter is killed, the next job gets another."""
+    process, seconds = getattr(local, "process", None), JOB_WALL_S
+    if process is None:
+        pipes = dict(stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        process = subprocess.Popen([sys.executable, __file__], start_new_session=True, **pipes)
+        local.process, seconds = process, JOB_WALL_S + 120  # it imports math-verify; Ctrl-C is not for it
+    token = secrets.token_hex()  # a program that finds this pipe's other end still does not know it
+    try:
+        process.stdin.write(json.dumps([token, *job]) + "\n")
+        process.stdin.flush()
+        if select.select([process.stdout], [], [], seconds)[0]:
+            answered, verdict = json.loads(process.stdout.readline())
+            if answered == token:
+                return verdict
+    except (OSError, ValueError, TypeError):
+        pass
+    process.kill()
+    process.wait()
+    local.process = None
+    return "error"
 
 
-class Interpreter:
-    """A process that verifies one job at a time; replaced when it hangs or dies."""
+class OutOfTime(BaseException):
+    """Not an Exception: sympy catches those."""
 
-    process = None
 
-    def verify(self, job: tuple[str, str, str]) -> str:
-        try:
-            if self.process is None:
-                command = [sys.executable, __file__]
-                pipes = dict(stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-                self.process = subprocess.Popen(command, start_new_session=True, **pipes)  # Ctrl-C is the trainer's
-                self.receive(timeout=120)  # it has imported math-verify
-            token = secrets.token_hex()  # a program that finds this pipe's other end still does not know it
-            self.process.stdin.write(json.dumps([token, *job]) + "\n")
-            self.process.stdin.flush()
-            answered, verdict = self.receive(JOB_WALL_S)
-            if answered != token:
-                raise ValueError("this verdict is not the interpreter's")
-            return verdict
-        except (OSError, ValueError, TypeError):
-            if self.process:
-                self.process.kill()
-                self.process.wait()
-            self.process = None
-            return "error"
-
-    def receive(self, timeout: float) -> list[str]:
-        if not select.select([self.process.stdout], [], [], timeout)[0]:
-            raise OSError("no verdict in time")
-        return json.loads(self.process.stdout.readline())
+def out_of_time(*_):
+    raise OutOfTime
 
 
 def work():
@@ -539,24 +495,24 @@ def work():
     libc.prctl(DIE_WITH_PARENT, signal.SIGKILL), libc.prctl(ADOPT_ORPHANS, 1)
     sandbox.undumpable()
     resource.setrlimit(resource.RLIMIT_AS, (sandbox.MEMORY, sandbox.MEMORY))
+    signal.signal(signal.SIGPROF, out_of_time)
     logging.disable(logging.CRITICAL)
     replies = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what a verifier prints is no verdict
-    token, verdict = None, "ready"
-    for line in itertools.chain([None], sys.stdin):
-        if line is not None:
-            token, name, response, answer = json.loads(line)
-            try:
-                verdict = load(name)[1](response, answer)
-                verdict = {True: "right", False: "wrong"}.get(verdict, verdict)
-                if verdict not in VERDICTS:
-                    raise ValueError(f"{name} must return True, False or one of {VERDICTS}, not {verdict!r}")
-            except (Exception, OutOfTime):
-                verdict = "error"
-                if name not in BUILT_IN:
-                    traceback.print_exc()  # the author of the verifier wants to see it
-        replies.write(json.dumps([token, verdict]) + "\n")
-        replies.flush()
+    for line in sys.stdin:
+        token, name, response, answer = json.loads(line)
+        try:
+            signal.setitimer(signal.ITIMER_PROF, MATH_CPU_S if name == "math" else 0)
+            verdict = load(name)[1](response, answer)
+            verdict = {True: "right", False: "wrong"}.get(verdict, verdict)
+            if verdict not in VERDICTS:
+                raise ValueError(f"{name} must return True, False or one of {VERDICTS}, not {verdict!r}")
+        except (Exception, OutOfTime):
+            verdict = "error"
+            if name not in BUILT_IN:
+                traceback.print_exc()  # the author of the verifier wants to see it
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        print(json.dumps([token, verdict]), file=replies, flush=True)
 
 
 if __name__ == "__main__":
