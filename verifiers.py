@@ -64,7 +64,8 @@ JOINED = re.compile(
 )
 LISTED = re.compile(r"(?:(?!\b(?:no|not|but|wait|wrong|actually|instead|mistake|sorry|correct))[\s\S])*", re.IGNORECASE)
 SAYS = re.compile(
-    r"(?:answer\W{0,4}(?:is|equals|(?:should|must) be)\b:?|answer\W{0,2}:|<answer>|####)[*\s$]*", re.IGNORECASE
+    r"(?:answer\W{0,4}(?:is|equals|(?:should|must|would|will|has to) be)\b:?|answer\W{0,2}:|<answer>|####)[*\s$]*",
+    re.IGNORECASE,
 )
 AROUND = re.compile(
     r"^(?:[\s*$`_]|\\[\[(]|(?:approximately|about|roughly|exactly|simply|therefore|thus|then|equal to)\s)*|"
@@ -240,8 +241,8 @@ def same(a, b) -> bool:
     if isinstance(a, sympy.Eq) and isinstance(b, sympy.Eq) and b.free_symbols and not sympy.solve(b):
         return same(a.lhs - a.rhs, b.lhs - b.rhs)  # x^2 = -1 and x^2 = -2 have the same real solutions: none
     if all(isinstance(x, sympy.Expr) and x.is_number for x in (a, b)):
-        ratio = sympy.N(a / b, 40)
-        if ratio.is_finite and abs(ratio - 1) > 1e-30:
+        difference = abs(sympy.N(a / b, 40) - 1)
+        if difference.is_Float and difference > 1e-30:
             return False
     if isinstance(a, sympy.Tuple):
         a, b = b, a  # of a tuple that comes first it keeps the order
@@ -287,11 +288,12 @@ def math_verdict(response: str, answer: str) -> str:
 
 # --------------------------------------------------------------------------------------------------------------- choice
 CHOOSES = re.compile(
-    r".*(?:\b(?:option|choice)(?: is)?:?|\bit(?: i|['’])s|\bI (?:choose|pick|select)|"
+    r".*(?:\b(?:option|choice)(?: is)?:?|\bit(?: i|['’])s|\bI (?:choose|pick|select)|\b(?:must|should|would) be|"
     r"\b(?:hence|thus|therefore|so),?|\banswer [-–—]) (.+)",
     re.IGNORECASE,
 )
-SECOND = re.compile(r"^(?:and|or|,|/|&|is)\b|(?:^|[.,;:]\s+|\()\(?[a-j](?:[.):](?:\s|$)|$)")  # a second letter
+# A second letter, in what follows the first one:
+SECOND = re.compile(r"^(?:and|or|,|/|&|is)\b|(?:^|[.,;:]\s+|\()\(?[a-j](?:[.):](?:\s|$)|$)|[\s(][a-j][.):]\s+\S")
 
 
 def choice_parts(text: str) -> tuple[str, str]:

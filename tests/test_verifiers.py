@@ -43,7 +43,7 @@ WRONG = [
     ("1 000", "1"), ("0.33", "1/3"), ("[1,2]", "(1,2]"), ("(2,1)", "(1,2)"), ("\\{1,2\\}", "\\{1,2,3\\}"),
     ("５", "6"), ("٣", "4"), ("½", "2"), ("x", "5"), ("\\text{72 or 73}", "72"), ("1/0", "72"), ("\\cancel{72}", "72"), ("\\not 72", "72"), ("\\infty", "-\\infty"),
     ("nan", "72"), ("None", "0"), ("False", "0"), ("True", "1"), ("[]", "0"), ("1e400", "\\infty"), ("0x48", "72"),
-    ("7_2", "72"), ("72!", "72"), ("50\\%", "5000"), ("\\neq 72", "72"), ("> 72", "72"), ("101_3", "101_2"),
+    ("7_2", "72"), ("72!", "72"), ("72 \\mod 5", "72"), ("50\\%", "5000"), ("\\neq 72", "72"), ("> 72", "72"), ("101_3", "101_2"),
     ("72_5", "72"), ("listen", "silent"), ("72 \\text{ is wrong}", "72"), ("18 or 19", "18"), ("0.\\overline{3}", "0.3"), ("\\neg 72", "72"), ("import os", "72"), ("__import__('os')", "72"), ("exit()", "72"),
 ]  # fmt: skip
 
@@ -333,6 +333,11 @@ def test_choices_in_every_spelling(spelling, frame):
         ("\\boxed{A. B. C. D.}", "A", "wrong"),
         ("\\boxed{A: is wrong}", "A", "wrong"),
         ("\\boxed{A. No wait, B}", "A", "wrong"),
+        ("\\boxed{A) x B) y}", "A", "wrong"),
+        ("\\boxed{A. x or B. y}", "A", "wrong"),
+        ("\\boxed{A. x and B. y}", "A", "wrong"),
+        ("The correct answer would be B.", "B", "right"),
+        ("So it must be B.", "B", "right"),
         ("The answer should be C", "C", "right"),
         ("Correct option: C", "C", "right"),
         ("**Correct option:** C", "C", "right"),
