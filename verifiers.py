@@ -206,7 +206,10 @@ def fraction(decimal: re.Match) -> str:
     whole, fixed, repeated = decimal[1], decimal[2], decimal[3] or ""
     numerator = int(whole + fixed + repeated) - (int(whole + fixed or 0) if repeated else 0)
     denominator = (10 ** len(repeated) - bool(repeated)) * 10 ** len(fixed)
-    return rf"(\frac{{{numerator}}}{{{denominator}}})"
+    before, after = decimal.string[: decimal.start()], decimal.string[decimal.end() :]
+    bare = not re.search(r"[\d^_]\s*$", before) and not re.match(r"\s*[\^!]", after)
+    quotient = rf"\frac{{{numerator}}}{{{denominator}}}"
+    return quotient if bare else f"({quotient})"  # in parentheses the parser takes thirty times as long
 
 
 @functools.lru_cache(4096)

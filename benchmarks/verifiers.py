@@ -25,6 +25,7 @@ WORKERS = 2
 def rate():
     kinds = {
         "math, integers": [("math", rf"so \boxed{{{i}}}", str(i + i % 2)) for i in range(3000)],
+        "math, decimals": [("math", rf"so \boxed{{{i}.50}}", f"{i}.5") for i in range(1000)],
         "math, fractions": [("math", rf"so \boxed{{\frac{{{i}}}{{7}}}}", f"{i}/7") for i in range(1000)],
         "math, surds": [("math", rf"so \boxed{{{i}\sqrt{{3}}+1}}", rf"1+\sqrt{{{3 * i * i}}}") for i in range(2, 300)],
         "choice": [("choice", "The answer is (B).", "B. Paris")] * 3000,
