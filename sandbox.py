@@ -25,7 +25,6 @@ import textwrap
 import time
 import types
 import warnings
-from decimal import Decimal, InvalidOperation
 
 RUN_WALL_S, RUNS_WALL_S = 6, 30  # for all Python tests or one run from stdin to stdout, and for all such runs
 MOST_TESTS = 30  # runs from stdin to stdout; further ones are left out
@@ -40,6 +39,7 @@ def code_reference(answer: str) -> str:
     asserts, or of test and entry_point, or of inputs and outputs, if need be with fn_name (LiveCodeBench, APPS). Raises
     ValueError with a sentence."""
     if not sandbox():
+        undumpable()
         warnings.warn("`unshare` does not work here: code runs with network, files and processes in reach (see README)")
     entry = "candidate"
     with contextlib.suppress(ValueError):
@@ -71,8 +71,13 @@ def code_reference(answer: str) -> str:
 
 def call(function: str, given, wanted) -> str:
     """An assert. LiveCodeBench has a line of JSON per argument, APPS a list of them and often a list of the result."""
+    if not str(function).isidentifier():
+        raise ValueError(f"fn_name must be the name of a function, not {function!r:.40}")
     if isinstance(given, str):
-        given, wanted = [json.loads(line) for line in given.splitlines() if line.strip()], [json.loads(wanted)]
+        try:
+            given, wanted = [json.loads(line) for line in given.splitlines() if line.strip()], [json.loads(wanted)]
+        except (ValueError, TypeError):
+            raise ValueError(f"the inputs of {function} are no lines of JSON: {given!r:.60}") from None
     else:
         wanted = [wanted, *(wanted if isinstance(wanted, list) and len(wanted) == 1 else [])]
     return f"assert as_lists({function}(*{given!r})) in {wanted!r}"
@@ -136,21 +141,22 @@ def code_verdict(response: str, answer: str) -> str:
     command, limits = [*sandbox(), sys.executable, "-I", "-c", code], functools.partial(limit_solution, sandbox())
     for given, wanted in zip(pairs["inputs"], pairs["outputs"]):
         status, output = run(command, given, RUN_WALL_S, limits)
-        shape, right_shape = ([len(line.split()) for line in text.strip().split("\n")] for text in (output, wanted))
-        if status != 0 or time.monotonic() > deadline or shape != right_shape:
-            return "wrong"
-        if not all(map(same_word, output.split(), wanted.split())):
+        if status != 0 or time.monotonic() > deadline or not same_output(output, wanted):
             return "wrong"
     return "right"
 
 
+def same_output(output: str, wanted: str) -> bool:
+    """The same words on the same lines, as texts or, as 0.5 and 0.50, as numbers up to a relative 1e-9. Whole numbers
+    are texts: 0101 is not 101."""
+    lines = [[len(line.split()) for line in text.strip().split("\n")] for text in (output, wanted)]
+    return lines[0] == lines[1] and all(map(same_word, output.split(), wanted.split()))
+
+
 def same_word(a: str, b: str) -> bool:
-    """Equal as text or, as 0.5 and 0.50, as numbers; those with a point or an exponent up to a relative 1e-9."""
-    with contextlib.suppress(InvalidOperation):
-        x, y = Decimal(a), Decimal(b)
-        if "_" not in a + b and x.is_finite() and y.is_finite():
-            return x == y or not (a + b).lstrip("-").isdigit() and math.isclose(x, y, rel_tol=1e-9)
-    return a == b
+    numbers = all(re.fullmatch(r"-?\d+(\.\d*)?([eE][+-]?\d+)?", word) for word in (a, b))
+    decimal = re.search("[.eE]", a + b)
+    return a == b or numbers and decimal is not None and math.isclose(float(a), float(b), rel_tol=1e-9)
 
 
 def run(command: list, given: str, seconds: float, limits=None) -> tuple[int | None, str]:
@@ -178,6 +184,10 @@ def limit_solution(command: list[str]):
         resource.setrlimit(getattr(resource, f"RLIMIT_{limit}"), (most, most))
     if not command:  # a namespace has a limit of its own
         resource.setrlimit(resource.RLIMIT_NPROC, (512, 512))
+        libc, (DROP_CAPABILITY, NO_NEW_PRIVILEGES) = ctypes.CDLL(None), (24, 38)  # of prctl(2)
+        for capability in range(64):
+            libc.prctl(DROP_CAPABILITY, capability)  # with root's, no process is closed to it
+        libc.prctl(NO_NEW_PRIVILEGES, 1, 0, 0, 0)
 
 
 def undumpable():
@@ -272,7 +282,7 @@ class Counting(ast.NodeTransformer):
 
 
 def tests():
-    """The tests' process: exits with PASSED if an assert ran, and none failed."""
+    """The tests' process: exits with PASSED if the solution was called and an assert ran, and none failed."""
     import unittest
 
     undumpable()
@@ -283,6 +293,7 @@ def tests():
     pickle.dump(code, solution.stdin)
 
     def ask(name, *args, **kwargs):
+        asked.append(name)
         try:
             pickle.dump(plain((name, args, kwargs)), solution.stdin)
             solution.stdin.flush()
@@ -309,12 +320,12 @@ def tests():
             forgotten = name in sys.stdlib_module_names and re.search(rf"(?<![\w.]){name}\.", source)
             return importlib.import_module(name) if forgotten else functools.partial(ask, name)
 
-    ran, unittest.main = [], dict  # its tests are run below
+    ran, asked, unittest.main = [], [], dict  # its tests are run below
     scope = {"__name__": "__main__", "__ran__": ran.append, "__builtins__": Known(vars(builtins))}
     used = names(source, ast.Load)
     scope |= {name: functools.partial(ask, name) for name in used if len(used) == 1}  # sum, in assert sum(1, 2) == 3
     exec(compile(Counting().visit(ast.parse(source)), "tests", "exec"), scope)
-    os._exit(PASSED if ran else 1)
+    os._exit(PASSED if ran and asked else 1)
 
 
 if __name__ == "__main__":

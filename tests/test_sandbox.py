@@ -250,6 +250,35 @@ def test_slow_runs_have_time_enough():
     assert verifiers.JOB_WALL_S > sandbox.RUNS_WALL_S + sandbox.RUN_WALL_S
 
 
+@pytest.mark.parametrize("tests", [
+    "assert True", "t = lambda: add(1, 2) == 3\nassert t", "if False:\n    assert add(1, 2) == 3", "for x in []:\n    assert add(x, 1) == 3",
+    "import unittest\nclass T(unittest.TestCase):\n    @unittest.skip('')\n    def test_a(self):\n        self.assertEqual(add(1, 2), 3)",
+    "import sys\nsys.exit(0)\nassert add(1, 2) == 3", "def test_a():\n    return\n    assert add(1, 2) == 3",
+])
+def test_tests_that_ask_nothing_of_a_solution_are_passed_by_none(tests):
+    assert verdict(code("def add(a, b):\n    return a + b"), tests) == "wrong"
+
+
+@pytest.mark.parametrize("output, wanted, expected", [
+    ("0.50", "0.5", "right"), ("1.0", "1", "right"), ("1 2 ", "1 2", "right"), ("Case 1: 2.50", "Case 1: 2.5", "right"),
+    ("0.3333333333", "0.3333333333333333", "right"), ("101", "0101", "wrong"), ("-1", "-01", "wrong"),
+    ("1 2", "1\n2", "wrong"), ("2 1", "1 2", "wrong"), ("0.1", "0.2", "wrong"), ("nan", "1.0", "wrong"), ("True", "1", "wrong"),
+    ("100000000000000001", "100000000000000000", "wrong"),
+])
+def test_outputs_are_texts_with_numbers_in_them(output, wanted, expected):
+    tests = json.dumps({"inputs": ["1"], "outputs": [wanted]})
+    assert verdict(code(f"print({output!r})"), tests) == expected
+
+
+@pytest.mark.parametrize("answer", [
+    {"fn_name": "f", "inputs": ["a b"], "outputs": ["3"]}, {"fn_name": "f(", "inputs": ["1"], "outputs": ["3"]},
+    {"fn_name": 3, "inputs": ["1"], "outputs": ["3"]},
+])
+def test_calls_that_cannot_be_read_are_refused(answer):
+    with pytest.raises(ValueError, match="the inputs of f are no lines of JSON|fn_name must be the name of a function"):
+        verifiers.reference(json.dumps(answer), "code")
+
+
 REDUCED = """
 import sandbox, verifiers
 assert not sandbox.sandbox()
@@ -259,7 +288,7 @@ parent = '''```python
 import os
 def f(x):
     pid = os.getppid()
-    for _ in range(2):  # the tests' process, then the pool's
+    for _ in range(3):  # the tests' process, the pool's, the trainer's
         for name in ("fd/0", "fd/1", "mem"):
             try:
                 os.open(f"/proc/{pid}/{name}", os.O_RDONLY | os.O_NONBLOCK)
@@ -273,9 +302,9 @@ print(verifiers.verify(jobs + [("code", parent, tests)], workers=1))
 """
 
 
-def test_without_unshare_the_processes_around_a_solution_stay_closed_and_the_run_says_so():
-    command = "echo 0 > /proc/sys/user/max_user_namespaces && exec setpriv --bounding-set=-all --inh-caps=-all "
-    command += f'{sys.executable} -c "$0"'
+@pytest.mark.parametrize("user", ["", "setpriv --bounding-set=-all --inh-caps=-all "])  # root, and one without privileges
+def test_without_unshare_the_processes_around_a_solution_stay_closed_and_the_run_says_so(user):
+    command = f'echo 0 > /proc/sys/user/max_user_namespaces && exec {user}{sys.executable} -c "$0"'
     done = subprocess.run(["unshare", "--map-root-user", "sh", "-c", command, REDUCED], capture_output=True, text=True,
                           cwd=os.path.dirname(sandbox.__file__))
     if "unshare failed" in done.stderr:
