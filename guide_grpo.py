@@ -31,6 +31,7 @@ On a CPU with the toy (see toy.py), a few minutes, and on a GPU:
         --max-response-tokens 2048 --gradient-checkpointing
 """
 
+import inspect
 import json
 import os
 import shutil
@@ -38,8 +39,10 @@ import signal
 import sys
 import time
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from datetime import timedelta
+from functools import partial
+from itertools import chain, count, islice
 from operator import attrgetter
 from pathlib import Path
 from typing import Literal
@@ -49,6 +52,7 @@ import numpy as np
 import torch
 import tyro
 import wandb
+from datasets.fingerprint import Hasher
 from torch import Tensor, nn
 from torch import distributed as dist
 from torch.distributed.checkpoint import state_dict as dcp
@@ -56,12 +60,14 @@ from torch.distributed.fsdp import fully_shard
 from torch.utils.checkpoint import checkpoint
 from tqdm import tqdm
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+from transformers.core_model_loading import revert_weight_conversion
 
 import verifiers
 
 GPU = torch.cuda.is_available()
 DEVICE = "cuda" if GPU else "cpu"
 RANK, WORLD = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))  # set by torchrun
+LOCAL_RANK = int(os.environ.get("LOCAL_RANK", 0))  # on its machine
 os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")  # engine in this process: one seed, direct weight sync
 os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
 os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "1")  # GiB
@@ -94,6 +100,7 @@ class Args:
     steps: int = 200  # Rollout batches to sample and train on
     problems: int = 128  # Problems per step
     group_size: int = 8  # G: responses per problem
+    dynamic_sampling: bool = False  # Replace groups all right or all wrong by further problems, 9 times at most (DAPO)
     minibatches: int = 2  # Optimizer steps per rollout batch. Only the first is on-policy
     lr: float = 1e-6  # Learning rate of AdamW, constant
     max_grad_norm: float = 1.0  # Gradients of a larger norm are scaled down to it
@@ -206,23 +213,43 @@ def add_hint(messages: list[dict], hint: str | list[dict]) -> list[dict]:
     return messages[: users[-1]] + hint[-1:] + messages[users[-1] + 1 :]
 
 
-def load_problems(source: str, tokenizer, args: Args) -> list[Problem]:
-    """Problems with a readable answer and a prompt that fits. Ends with a sentence if a row has none, or all."""
-    rows, problems = load_rows(source), []
-    for index, row in enumerate(tqdm(rows, desc=source, leave=False, disable=RANK > 0)):
-        try:
-            row = verifiers.read_row(row, args.verifier, args.instruction)
-            prompt, prompt_ids = encode(row["messages"], tokenizer)
-            hint_ids = encode(add_hint(row["messages"], row["hint"]), tokenizer)[1] if row["hint"] else []
-        except Exception as e:  # a chat template may raise anything
-            require(args.skip_bad_rows, f"cannot use row {index} of {source}: {e}. Mend it, or pass --skip-bad-rows")
-            continue
-        if len(prompt_ids) <= args.max_prompt_tokens:
-            hint_ids = hint_ids if len(hint_ids) <= args.max_prompt_tokens else []
-            problems.append(Problem(index, prompt, prompt_ids, hint_ids, row["answer"], row["verifier"], row["level"]))
-    print(f"{source}: {len(problems)} of {len(rows)} rows are problems with a prompt that fits")
-    require(problems, f"no problem is left of {source}: --max-prompt-tokens is {args.max_prompt_tokens}")
-    return problems
+def prepare(row: dict, index: int, tokenizer, args: Args) -> dict:
+    """The fields of a Problem, and whether its prompt fits. Raises ValueError where the row cannot be used."""
+    try:
+        row = verifiers.read_row(row, args.verifier, args.instruction)
+        prompt, prompt_ids = encode(row["messages"], tokenizer)
+        hint_ids = encode(add_hint(row["messages"], row["hint"]), tokenizer)[1] if row["hint"] else []
+        hint_ids = hint_ids if len(hint_ids) <= args.max_prompt_tokens else []
+        problem = Problem(index, prompt, prompt_ids, hint_ids, row["answer"], row["verifier"], row["level"])
+    except Exception as e:  # a chat template may raise anything
+        if not args.skip_bad_rows:
+            raise ValueError(f"row {index}: {e}. Mend it, or pass --skip-bad-rows") from None
+        problem = Problem(index, "", [], [], "", "", "")
+    return vars(problem) | {"fits": 0 < len(problem.prompt_ids) <= args.max_prompt_tokens}
+
+
+def load_problems(source: str, tokenizer, args: Args) -> datasets.Dataset:
+    """The fields of a Problem in each row: made once, by all cores, then read from the cache of `datasets`. Ends with a
+    sentence if a row has no usable problem or answer, or if no prompt fits."""
+    rows = load_rows(source)
+    kinds = {int: datasets.Value("int64"), str: datasets.Value("string"), list[int]: [datasets.Value("int32")]}
+    columns = {field.name: kinds[field.type] for field in fields(Problem)}
+    key = [rows._fingerprint, tokenizer, args.verifier, args.instruction, args.skip_bad_rows, args.max_prompt_tokens]
+    key += [inspect.getsource(part) for part in (prepare, encode, add_hint, verifiers)]
+    if LOCAL_RANK > 0:
+        all_gather("wait for the machine's first rank, which fills the cache")
+    with user_error(f"cannot use {source}"):
+        problems = rows.map(
+            prepare, with_indices=True, fn_kwargs=dict(tokenizer=tokenizer, args=args), desc=source,
+            features=datasets.Features(columns | {"fits": datasets.Value("bool")}), remove_columns=rows.column_names,
+            num_proc=min(os.cpu_count(), len(rows) // 2500) or None, new_fingerprint=Hasher.hash(key),
+        )
+    if LOCAL_RANK == 0:
+        all_gather("it is filled")
+    fits = np.flatnonzero(problems["fits"])
+    print(f"{source}: {len(fits)} of {len(rows)} rows are problems with a prompt that fits")
+    require(len(fits), f"no problem is left of {source}: --max-prompt-tokens is {args.max_prompt_tokens}")
+    return problems.remove_columns("fits").select(fits)
 
 
 # ---------------------------------------------------------------------------------------------------------------- ranks
@@ -230,7 +257,7 @@ def init_distributed():
     """With torchrun, one process group of all ranks. Only rank 0 prints results."""
     if WORLD > 1:
         if GPU:
-            torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+            torch.cuda.set_device(LOCAL_RANK)
         backend = "cpu:gloo,cuda:nccl" if GPU else "gloo"
         dist.init_process_group(backend, timeout=timedelta(hours=2))  # for which a rank waits for a slower sampler
         if RANK > 0:
@@ -294,8 +321,9 @@ def sample(engine, problems: list[Problem], n: int, args: Args, guided: bool = F
     params = SamplingParams(n=n, temperature=args.temperature, max_tokens=args.max_response_tokens, logprobs=0,
                             detokenize=False)  # token by token; all at once is faster
     prompts = [{"prompt_token_ids": p.hint_ids if guided else p.prompt_ids} for p in share]
+    bar = partial(tqdm, leave=False) if RANK == 0 and sys.stderr.isatty() else False
     rollouts, tokenizer = [], engine.get_tokenizer()
-    for problem, request in zip(share, engine.generate(prompts, params, use_tqdm=False)):
+    for problem, request in zip(share, engine.generate(prompts, params, use_tqdm=bar)):
         texts = tokenizer.batch_decode([o.token_ids for o in request.outputs], skip_special_tokens=True)
         for o, text in zip(request.outputs, texts):
             logprobs = [step[token].logprob for token, step in zip(o.token_ids, o.logprobs)]
@@ -309,20 +337,15 @@ def sample(engine, problems: list[Problem], n: int, args: Args, guided: bool = F
     return sum(all_gather(groups)[:: args.vllm_tp], [])  # the ranks of one engine have the same
 
 
-def guide(engine, groups: list[list[Rollout]], args: Args) -> dict:
-    """Samples again with the hint where --guidance says so. Changes those groups in place; returns metrics."""
-    if args.guidance == "never":
-        return {}
-    threshold = 1.0 if args.guidance == "always" else args.guide_threshold
+def guide(engine, groups: list[list[Rollout]], args: Args) -> list[list[Rollout]]:
+    """Samples again with the hint where --guidance says so, and changes those groups in place. Returns the new ones."""
+    threshold = {"never": -1.0, "failed": args.guide_threshold, "always": 1.0}[args.guidance]
     failed = [i for i, group in enumerate(groups) if np.mean([r.reward for r in group]) <= threshold]
     hinted = [i for i in failed if groups[i][0].problem.hint_ids]
     guided = sample(engine, [groups[i][0].problem for i in hinted], args.group_size, args, guided=True)
     for i, fresh in zip(hinted, guided):
         groups[i] = groups[i] + fresh if args.guided_group == "mixed" else fresh
-    metrics = {"guide/triggered": len(hinted) / len(groups), "guide/no_hint": (len(failed) - len(hinted)) / len(groups)}
-    if guided:
-        metrics["guide/right"] = np.mean([r.reward for fresh in guided for r in fresh])
-    return metrics
+    return guided
 
 
 # --------------------------------------------------------------------------------------------------------------- policy
@@ -331,14 +354,26 @@ class Policy(nn.Module):
 
     def __init__(self, args: Args):
         super().__init__()
-        self.lm = AutoModelForCausalLM.from_pretrained(args.model, dtype=torch.float32, attn_implementation="sdpa")
+        config = AutoConfig.from_pretrained(args.model).get_text_config()
+        attention = "eager" if getattr(config, "attn_logit_softcapping", None) else None  # sdpa leaves the cap out
+        self.lm = AutoModelForCausalLM.from_pretrained(args.model, dtype=torch.float32, attn_implementation=attention)
         self.lm.generation_config.do_sample = True  # or some models' temperature keeps Hugging Face from saving them
         self.temperature = args.temperature
         if args.gradient_checkpointing:
-            self.lm.train().gradient_checkpointing_enable()  # Hugging Face ignores it outside of train()
+            for layer in [m for m in self.lm.modules() if type(m).__name__ in self.lm._no_split_modules]:
+                layer.forward = partial(checkpoint, layer.forward, use_reentrant=False)
+        ids = torch.arange(9)[None]
+        with torch.no_grad():
+            logprobs = (self.lm(ids).logits[0, :8] / self.temperature).log_softmax(-1)[range(8), range(1, 9)]
+            differ = (self(ids, ids[:, 1:] > 0)[0] - logprobs).abs().max()
+        require(differ < 1e-3, f"{type(self.lm).__name__} changes its logits in a way that Policy.score does not know")
 
     def score(self, hidden: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        logprobs = (self.lm.get_output_embeddings()(hidden).float() / self.temperature).log_softmax(-1)
+        logits, config = self.lm.get_output_embeddings()(hidden).float(), self.lm.config.get_text_config()
+        logits = logits * (getattr(config, "logit_scale", None) or 1) / getattr(config, "logits_scaling", 1)
+        cap = getattr(config, "final_logit_softcapping", None)
+        logits = cap * (logits / cap).tanh() if cap else logits
+        logprobs = (logits / self.temperature).log_softmax(-1)
         entropy = -(logprobs.detach().exp() * logprobs.detach()).sum(-1)
         return logprobs.gather(-1, targets[:, None])[:, 0], entropy
 
@@ -478,12 +513,35 @@ def sync_weights(policy: Policy, engine):
     """The policy's weights into the engine, one tensor at a time, and the engine's cache of old prefixes emptied."""
     if GPU:
         engine.wake_up(tags=["weights"])
-    # state_dict and not named_parameters: it names a tied lm_head, of which vLLM on a CPU keeps a packed copy
-    weights = ((name, w.full_tensor() if WORLD > 1 else w) for name, w in policy.lm.state_dict().items())
-    engine.collective_rpc("reload_weights", kwargs=dict(weights_iterator=weights))
+    modules = dict(engine.apply_model(nn.Module.named_modules)[0])
+    for layer in modules.values():
+        if not GPU and hasattr(getattr(layer, "quant_method", None), "moe_kernel"):
+            layer.quant_method.moe_kernel = None  # vLLM packs experts on a CPU when it makes a kernel, and only then
+    # state_dict and not named_parameters: it names a tied lm_head, of which vLLM, if it has one, packs a copy on a CPU
+    weights = (item for name, w in policy.lm.state_dict().items() if name != "lm_head.weight" or "lm_head" in modules
+               for item in revert_weight_conversion(policy.lm, {name: w.full_tensor() if WORLD > 1 else w}).items())
+    with user_error(f"vLLM does not take the weights of {type(policy.lm).__name__} in a sync"):
+        engine.collective_rpc("reload_weights", kwargs=dict(weights_iterator=weights))
     if GPU:
         engine.wake_up(tags=["kv_cache"])
     require(engine.reset_prefix_cache(), "vLLM did not empty its cache of prefixes: its next samples would be stale")
+
+
+def collect(engine, problems: datasets.Dataset, order, args: Args) -> tuple[list[list[Rollout]], dict]:
+    """A group of rollouts for each of the next problems, and metrics of all that was sampled. With --dynamic-sampling
+    groups without a contrast make room for further problems, round by round."""
+    groups, sampled, guided = [], [], []
+    for _ in range(10 if args.dynamic_sampling else 1):
+        groups = [group for group in groups if len({r.reward for r in group}) > 1]
+        batch = [Problem(**problems[int(i)]) for i in islice(order, args.problems - len(groups))]
+        fresh = sample(engine, batch, args.group_size, args)
+        sampled += fresh
+        guided += guide(engine, fresh, args)
+        groups += fresh
+    metrics = rollout_metrics(sampled) | {"group/sampled": len(sampled), "guide/triggered": len(guided) / len(sampled)}
+    if guided:
+        metrics["guide/right"] = np.mean([r.reward for group in guided for r in group])
+    return groups, metrics
 
 
 def rollout_metrics(groups: list[list]) -> dict:
@@ -529,27 +587,25 @@ def checkpoints(run: Path) -> list[Path]:
     return sorted(run.glob("step_" + "[0-9]" * 6))
 
 
-def save_checkpoint(policy: Policy, tokenizer, trainer: dict, run: Path, step: int, args: Args) -> bool:
+def save_checkpoint(policy: Policy, tokenizer, trainer: dict, run: Path, step: int, args: Args):
     """A Hugging Face folder and in it trainer.pt, written beside its place and renamed into it: complete, or not there.
-    Then deletes all but the --keep newest ones. False if it could not be written, and then nothing is deleted."""
+    Then deletes all but the --keep newest ones."""
     weights = dcp.get_model_state_dict(policy.lm, options=WHOLE)
     if RANK > 0:
-        return True
+        return
     path = run / f"step_{step:06d}"
-    partial = path.with_suffix(".partial")
-    try:
-        shutil.rmtree(partial, ignore_errors=True)
-        policy.lm.save_pretrained(partial, state_dict={name: weights[name] for name, _ in policy.lm.named_parameters()})
-        tokenizer.save_pretrained(partial)
-        torch.save(trainer | {"step": step}, partial / "trainer.pt")
+    unfinished = path.with_suffix(".partial")
+    with user_error(f"cannot write {path}, so nothing older is deleted"):
+        for older in run.glob("*.partial"):
+            shutil.rmtree(older)
+        weights = {name: weights[name] for name, _ in policy.lm.named_parameters()}
+        policy.lm.save_pretrained(unfinished, state_dict=weights)
+        tokenizer.save_pretrained(unfinished)
+        torch.save(trainer | {"step": step}, unfinished / "trainer.pt")
         os.sync()
-        partial.rename(path)
-        for old in checkpoints(run)[: -args.keep]:
-            shutil.rmtree(old)
-    except Exception as e:  # safetensors, torch and the system each have their own for a full disk
-        shutil.rmtree(partial, ignore_errors=True)
-        tqdm.write(f"cannot write {path}, so nothing older is deleted: {' '.join(str(e).split())[:300]}", sys.stderr)
-    return path.exists()
+        unfinished.rename(path)
+    for old in checkpoints(run)[: -args.keep]:
+        shutil.rmtree(old)
 
 
 def load_checkpoint(run: Path, args: Args) -> tuple[Policy, dict]:
@@ -586,27 +642,32 @@ def main(args: Args):
     require(tokens <= reads, f"the model reads {reads} tokens: lower --max-prompt-tokens or --max-response-tokens")
     problems = load_problems(args.dataset, tokenizer, args)
     if args.eval_dataset:
-        held_out = load_problems(args.eval_dataset, tokenizer, args)[: args.eval_problems]
+        held_out = load_problems(args.eval_dataset, tokenizer, args)
     else:
-        np.random.default_rng(args.seed).shuffle(problems)
-        held_out, problems = problems[: args.eval_problems], problems[args.eval_problems :]
+        problems = problems.shuffle(args.seed)
+        held_out, problems = problems, problems.skip(args.eval_problems)
+    held_out = [Problem(**row) for row in held_out.take(min(args.eval_problems, len(held_out)))]
     require(len(problems) >= args.problems, f"{len(problems)} problems to train on are fewer than --problems")
-    require(args.guidance == "never" or any(p.hint_ids for p in problems), f"no problem of {args.dataset} has a hint "
+    require(args.guidance == "never" or any(problems["hint_ids"]), f"no problem of {args.dataset} has a hint "
             "that fits: add a column hint, or pass --guidance never")
 
     # models
     with user_error("cannot write to runs/"):
         run.mkdir(parents=True, exist_ok=True)
+    print("loading the policy, then vLLM: a minute or two")
     policy, trainer = load_checkpoint(run, args)
     reference = Policy(args).requires_grad_(False) if args.kl_coef else None
-    engine = start_engine(replace(args, model=policy.lm.name_or_path))
+    with user_error(f"vLLM cannot serve {policy.lm.name_or_path}"):
+        engine = start_engine(replace(args, model=policy.lm.name_or_path))
     policy = shard(policy)
     reference = reference and shard(reference)
     optimizer = torch.optim.AdamW(policy.parameters(), args.lr, (0.9, 0.99), weight_decay=0.0, fused=GPU)
     if trainer:
         dcp.set_optimizer_state_dict(policy, optimizer, trainer["optimizer"], options=FROM_WHOLE)
         optimizer.param_groups[0]["lr"] = args.lr  # of the flags, not of the checkpoint
-    done = trainer.get("step", 0)
+    done, sampled = trainer.get("step", 0), trainer.get("sampled", 0)
+    epochs = (np.random.default_rng((args.seed, epoch)).permutation(len(problems)) for epoch in count())
+    order = islice(chain.from_iterable(epochs), sampled, None)  # without end
 
     # logs
     wandb.init(project="minrlvr", name=run.name, id=run.name, resume="allow", config=asdict(args),
@@ -627,13 +688,9 @@ def main(args: Args):
     for step in bar:
         seed_everything(args.seed, step, RANK // args.vllm_tp)
         clock = [time.time()]
-        epoch, k = divmod(step - 1, len(problems) // args.problems)
-        order = np.random.default_rng((args.seed, epoch)).permutation(len(problems))
-        batch = [problems[i] for i in order[k * args.problems :][: args.problems]]
-        groups = sample(engine, batch, args.group_size, args)
-        metrics = rollout_metrics(groups)
+        groups, metrics = collect(engine, problems, order, args)
+        sampled += metrics["group/sampled"]
         require(metrics["reward/error"] < 1, "the verifier failed on every response of this step: see its messages")
-        metrics |= guide(engine, groups, args)
         for group in groups:
             advantages_G = advantages(np.array([r.reward for r in group]))
             for r, advantage in zip(group, advantages_G.tolist()):
@@ -650,8 +707,9 @@ def main(args: Args):
         clock.append(time.time())
 
         gap = metrics.get("sampler/logprob_gap_mean", 0)
+        cause = "do both support this model and precision?" if step == done + 1 else "the sync of weights fails"
         require(gap <= args.max_logprob_gap, f"with the same weights, sampler and trainer differ by {gap:.3f} nats per "
-                f"token, more than --max-logprob-gap {args.max_logprob_gap}: do both support this model and precision?")
+                f"token, more than --max-logprob-gap {args.max_logprob_gap}: {cause}")
         metrics |= dict(zip(("perf/sample_s", "perf/train_s", "perf/sync_s"), np.diff(clock)))
         metrics["perf/tokens_per_s"] = sum(len(r.token_ids) for g in groups for r in g) / (clock[-1] - clock[0])
         metrics["perf/gpu_gib"] = (total - free) / 2**30
@@ -664,12 +722,10 @@ def main(args: Args):
         log(run / "rollouts.jsonl", [{"step": step} | asdict(r) for r in groups[0]])
         wandb.log(metrics, step=step)
         stopped = any(all_gather(len(SIGNALS) > 0))  # at the same step on all ranks
-        last = stopped or step == args.steps
-        if last or step % args.save_every == 0:
-            trainer = {"log_bytes": {name: (run / name).stat().st_size for name in LOGS}}
+        if stopped or step == args.steps or step % args.save_every == 0:
+            trainer = {"sampled": sampled, "log_bytes": {name: (run / name).stat().st_size for name in LOGS}}
             trainer["optimizer"] = dcp.get_optimizer_state_dict(policy, optimizer, options=WHOLE)
-            saved = save_checkpoint(policy, tokenizer, trainer, run, step, args)
-            require(saved or not last, "the last checkpoint could not be written, see above")
+            save_checkpoint(policy, tokenizer, trainer, run, step, args)
         if stopped:
             break
     print(f"{run} holds the logs and the newest checkpoints")

@@ -126,6 +126,7 @@ def sample(args: Args):
 
     settings = grpo.Args("toy/model", "toy/train.jsonl", max_prompt_tokens=128, max_response_tokens=64)
     problems = grpo.load_problems(settings.dataset, AutoTokenizer.from_pretrained(settings.model), settings)
+    problems = [grpo.Problem(**row) for row in problems]
     engine = grpo.start_engine(settings)
     common = dict(n=8, temperature=1.0, max_tokens=64)
     sides = {

@@ -17,6 +17,26 @@ TOY = dict(
 )
 
 
+def pytest_addoption(parser):
+    parser.addoption("--slow", action="store_true", help="run the tests marked slow as well")
+
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", "slow: takes minutes, and runs with --slow only")
+
+
+def pytest_collection_modifyitems(config, items):
+    if not config.getoption("--slow"):
+        for item in items:
+            if "slow" in item.keywords:
+                item.add_marker(pytest.mark.skip(reason="--slow is not given"))
+
+
+def read(script, dataset, tokenizer, args):
+    """The problems of a dataset, as a script reads them."""
+    return [script.Problem(**row) for row in script.load_problems(dataset, tokenizer, args)]
+
+
 @pytest.fixture
 def args():
     return grpo.Args(**TOY)
@@ -29,7 +49,7 @@ def tokenizer():
 
 @pytest.fixture(scope="session")
 def problems(tokenizer):
-    return grpo.load_problems(TOY["dataset"], tokenizer, grpo.Args(**TOY))
+    return read(grpo, TOY["dataset"], tokenizer, grpo.Args(**TOY))
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from conftest import TOY
+from conftest import TOY, read
 from test_grpo import ONE, gradients, make_rollouts, relative_error
 
 import grpo
@@ -125,7 +125,7 @@ def test_gspo_clips_whole_responses():
 
 @pytest.fixture(scope="module")
 def hinted_problems(tokenizer):
-    return guide_grpo.load_problems(TOY["dataset"], tokenizer, guide_grpo.Args(**TOY))
+    return read(guide_grpo, TOY["dataset"], tokenizer, guide_grpo.Args(**TOY))
 
 
 def test_guided_gradient_is_unbiased_for_the_prompt_without_the_hint():
@@ -217,9 +217,9 @@ def test_guide_samples_failed_groups_again_with_the_hint(engine, hinted_problems
     groups = guide_grpo.sample(engine, hard, 8, args)
     assert not any(r.reward for group in groups for r in group)
     groups[0][0].reward = 1.0  # not failed: stays as it is
-    metrics = guide_grpo.guide(engine, groups, args)
+    guided = guide_grpo.guide(engine, groups, args)
     assert [len(group) for group in groups] == [8, 16, 16, 8]
-    assert metrics["guide/triggered"] == 0.5 and metrics["guide/no_hint"] == 0.25 and metrics["guide/right"] > 0.8
+    assert len(guided) == 2 and np.mean([r.reward for group in guided for r in group]) > 0.8
     for group in groups[1:3]:
         assert [r.guided for r in group] == [False] * 8 + [True] * 8
         # their log-probs are those under the hinted prompt, and the trainer's tokens have the plain one
@@ -233,9 +233,9 @@ def test_guide_samples_failed_groups_again_with_the_hint(engine, hinted_problems
     groups = guide_grpo.sample(engine, hard[:3], 8, args)
     guide_grpo.guide(engine, groups, dataclasses.replace(args, guided_group="replace"))
     assert all(len(group) == 8 and all(r.guided for r in group) for group in groups)
-    assert guide_grpo.guide(engine, groups, dataclasses.replace(args, guidance="never")) == {}
+    assert guide_grpo.guide(engine, groups, dataclasses.replace(args, guidance="never")) == []
     groups[0][0].reward = 1.0
-    assert guide_grpo.guide(engine, groups, dataclasses.replace(args, guidance="always"))["guide/triggered"] == 1
+    assert len(guide_grpo.guide(engine, groups, dataclasses.replace(args, guidance="always"))) == 3
 
 
 def test_quantile_gamma_is_that_of_the_guided_ratios(hinted_problems):
@@ -268,7 +268,7 @@ def test_hints_are_texts_or_chat_lists(tmp_path, tokenizer, hint, text):
 
     row = {"prompt": [{"role": "user", "content": "a(123)=?"}], "answer": "1", "hint": hint}
     path = write(tmp_path / "a.jsonl", [row])
-    (problem,) = guide_grpo.load_problems(path, tokenizer, guide_grpo.Args(**TOY))
+    (problem,) = read(guide_grpo, path, tokenizer, guide_grpo.Args(**TOY))
     assert tokenizer.decode(problem.hint_ids) == text
     assert tokenizer.decode(problem.prompt_ids) == "<|user|>a(123)=?<|end|><|assistant|>"
 

@@ -72,6 +72,27 @@ def test_rollouts_are_verified_and_truncation_is_known(engine, policy, problems,
     assert all(r.truncated and len(r.token_ids) == 5 and r.verdict == "unparsed" for r in cut)
 
 
+def test_dynamic_sampling_replaces_groups_without_a_contrast(engine, policy, problems, args, tmp_path):
+    grpo.sync_weights(policy, engine)
+    even = "def verify(response, answer):\n    return answer == 'a' or response[-2:-1] in '02468'"
+    (tmp_path / "mine.py").write_text(even)
+    verifier = f"{tmp_path}/mine.py:verify"
+    rows = [vars(dataclasses.replace(p, verifier=verifier, answer="ab"[i % 2])) for i, p in enumerate(problems[:24])]
+    args.problems, args.group_size = 6, 4
+    for args.dynamic_sampling in (False, True):
+        order = iter(range(24))
+        torch.manual_seed(0)
+        groups, metrics = grpo.collect(engine, rows, order, args)
+        shown = [group[0].problem.row for group in groups]
+        uniform = [len({r.reward for r in group}) == 1 for group in groups]
+        assert len(groups) == 6 and metrics["group/sampled"] == next(order)  # as many problems as the order gave
+        if args.dynamic_sampling:
+            assert not any(uniform) and all(row % 2 for row in shown) and metrics["group/sampled"] >= 12
+        else:
+            assert shown == [0, 1, 2, 3, 4, 5] and uniform[::2] == [True] * 3 and metrics["group/sampled"] == 6
+        assert 0.5 < metrics["reward/mean"] < 1  # of all that was sampled, not of what is kept
+
+
 def test_a_response_that_was_cut_is_never_right(engine, policy, problems, args, tmp_path):
     (tmp_path / "yes.py").write_text("def always(response, answer):\n    return True\n")
     praised = dataclasses.replace(problems[0], verifier=f"{tmp_path}/yes.py:always")

@@ -14,7 +14,7 @@ import pytest
 import torch
 from conftest import ROOT, TOY
 from test_grpo import make_rollouts
-from test_runs import comparable, run
+from test_runs import command_line, comparable, run
 
 import grpo
 import guide_ppo
@@ -23,7 +23,7 @@ SMALL = TOY | dict(name="run", problems=4, group_size=4, eval_problems=12, eval_
 
 
 def start(script, cwd, **flags):
-    arguments = [f"--{key.replace('_', '-')}={value}" for key, value in (SMALL | flags).items()]
+    arguments = command_line(SMALL | flags)
     with open(cwd / "log.txt", "a") as log:
         command = [sys.executable, str(ROOT / script), *arguments, "--resume"]
         return subprocess.Popen(command, cwd=cwd, stdout=log, stderr=log)
@@ -73,7 +73,7 @@ def test_a_run_killed_again_and_again_is_the_run_never_killed(tmp_path):
 def test_a_signal_finishes_the_step_saves_and_exits_0(tmp_path):
     """guide_ppo.py has the most to save: the critic and a second optimiser."""
     whole, stopped = folder(tmp_path / "whole"), folder(tmp_path / "stopped")
-    flags = dict(steps=6, save_every=100)
+    flags = dict(steps=6, save_every=100, dynamic_sampling=True)
     assert start("guide_ppo.py", whole, **flags).wait() == 0
     for number, rows in ((signal.SIGTERM, 2), (signal.SIGINT, 4)):
         process = start("guide_ppo.py", stopped, **flags)
@@ -87,9 +87,9 @@ def test_a_signal_finishes_the_step_saves_and_exits_0(tmp_path):
     assert contents(stopped / "runs/run", "step_000006") == contents(whole / "runs/run", "step_000006")
 
 
-def test_a_full_disk_stops_no_training_and_harms_no_checkpoint(tmp_path):
+def test_a_full_disk_harms_no_checkpoint(tmp_path):
     """A disk of 6 MB: room for one checkpoint of 4 MB."""
-    arguments = [f"--{key.replace('_', '-')}={value}" for key, value in (SMALL | dict(steps=2, save_every=1)).items()]
+    arguments = command_line(SMALL | dict(steps=2, save_every=1))
     script = f"""mkdir runs; mount -t tmpfs -o size=6m tmpfs runs || exit 99
         {sys.executable} {ROOT}/grpo.py {" ".join(f"'{a}'" for a in arguments)}
         echo exit $?; ls runs/run; wc -l runs/run/metrics.jsonl
@@ -103,7 +103,6 @@ def test_a_full_disk_stops_no_training_and_harms_no_checkpoint(tmp_path):
     assert "cannot write runs/run/step_000002, so nothing older is deleted" in done.stderr
     after = done.stdout.partition("exit ")[2].split()
     assert after[0] == "1" and "step_000001" in after and "step_000002" not in after
-    assert "step_000002.partial" not in after
     assert after[-3:] == ["3", "runs/run/metrics.jsonl", "1"]  # both steps were trained and logged
 
 
@@ -114,7 +113,7 @@ def test_unreadable_checkpoints_are_named_and_half_written_ones_ignored(tmp_path
     policy.lm.generation_config.temperature = 0.7  # some models have one, which must not keep them from being saved
     for step in (1, 2, 3):
         trainer = {"optimizer": grpo.dcp.get_optimizer_state_dict(policy, optimizer, options=grpo.WHOLE)}
-        assert grpo.save_checkpoint(policy, tokenizer, trainer, tmp_path, step, args)
+        grpo.save_checkpoint(policy, tokenizer, trainer, tmp_path, step, args)
     assert [path.name for path in grpo.checkpoints(tmp_path)] == ["step_000002", "step_000003"]
     (tmp_path / "step_000004.partial").mkdir()
     loaded, trainer = grpo.load_checkpoint(tmp_path, args)
@@ -132,6 +131,8 @@ def test_unreadable_checkpoints_are_named_and_half_written_ones_ignored(tmp_path
         with pytest.raises(SystemExit, match="step_000003 cannot be read: a broken checkpoint can be deleted"):
             grpo.load_checkpoint(tmp_path, args)
         file.write_bytes(intact)
+    grpo.save_checkpoint(policy, tokenizer, {}, tmp_path, 5, args)
+    assert not list(tmp_path.glob("*.partial"))  # the next checkpoint takes half-written ones away
 
 
 @pytest.mark.parametrize("module", [grpo, guide_ppo])

@@ -196,9 +196,10 @@ def test_gradient_checkpointing_changes_memory_and_not_gradients(policy, problem
     rollouts = make_rollouts(policy, problems, 3)
     expected, _ = gradients(policy, rollouts, args)
     args.gradient_checkpointing = True
-    recomputing = grpo.Policy(args)
-    assert recomputing.lm.is_gradient_checkpointing and recomputing.lm.training
+    recomputing, calls = grpo.Policy(args), []
+    recomputing.lm.model.layers[0].mlp.register_forward_hook(lambda *_: calls.append(1))
     assert relative_error(gradients(recomputing, rollouts, args)[0], expected) < 1e-6
+    assert len(calls) == 2 and not recomputing.lm.training  # once more in the backward pass, and dropout stays off
 
 
 def test_kl_is_zero_at_the_start_and_pulls_back(policy, problems, args):

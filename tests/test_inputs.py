@@ -7,7 +7,7 @@ import sys
 
 import datasets
 import pytest
-from conftest import ROOT, TOY
+from conftest import ROOT, TOY, read
 
 import grpo
 
@@ -37,7 +37,7 @@ def write(path, rows):
     ],
 )
 def test_common_formats_load_unconverted(tmp_path, tokenizer, args, name, row, answer, prompt):
-    (problem,) = grpo.load_problems(write(tmp_path / name, [row]), tokenizer, args)
+    (problem,) = read(grpo, write(tmp_path / name, [row]), tokenizer, args)
     assert problem.answer == answer
     assert problem.level == row.get("level", "")
     assert prompt in problem.prompt
@@ -66,7 +66,7 @@ def test_every_kind_of_file_holds_the_same_problems(tmp_path, tokenizer, args, n
         rows.select([2, 3]).to_parquet(path / "1.parquet")
     else:
         rows.to_parquet(path)
-    problems = grpo.load_problems(str(path), tokenizer, args)
+    problems = read(grpo, str(path), tokenizer, args)
     assert [p.answer for p in problems] == ["1", "2", "3", "4"] and "2 + 1 = ?" in problems[2].prompt
     assert all(p.level == "0" for p in problems)
 
@@ -74,13 +74,13 @@ def test_every_kind_of_file_holds_the_same_problems(tmp_path, tokenizer, args, n
 def test_slices_and_integers_of_any_size(tmp_path, tokenizer, args):
     big = 3**100
     path = write(tmp_path / "a.jsonl", [*ROWS, {"problem": "?", "answer": big}, {"problem": "?", "answer": "text"}])
-    assert [p.answer for p in grpo.load_problems(path, tokenizer, args)][4:] == [str(big), "text"]
-    assert [p.answer for p in grpo.load_problems(f"{path}::train[1:3]", tokenizer, args)] == ["2", "3"]
+    assert [p.answer for p in read(grpo, path, tokenizer, args)][4:] == [str(big), "text"]
+    assert [p.answer for p in read(grpo, f"{path}::train[1:3]", tokenizer, args)] == ["2", "3"]
     with pytest.raises(SystemExit, match="cannot load the dataset .*Unknown split"):
-        grpo.load_problems(f"{path}::test", tokenizer, args)
+        read(grpo, f"{path}::test", tokenizer, args)
     datasets.Dataset.from_list(ROWS).save_to_disk(tmp_path / "saved")
     with pytest.raises(SystemExit, match="cannot load the dataset .*save_to_disk"):
-        grpo.load_problems(str(tmp_path / "saved"), tokenizer, args)
+        read(grpo, str(tmp_path / "saved"), tokenizer, args)
 
 
 def test_each_row_may_name_its_verifier(tmp_path, tokenizer, args):
@@ -89,11 +89,11 @@ def test_each_row_may_name_its_verifier(tmp_path, tokenizer, args):
         {"problem": "?", "answer": "assert f(1) == 2", "verifier": "code"},
         {"problem": "?", "answer": "5", "verifier": None},
     ]
-    problems = grpo.load_problems(write(tmp_path / "a.jsonl", rows), tokenizer, args)
+    problems = read(grpo, write(tmp_path / "a.jsonl", rows), tokenizer, args)
     assert [p.verifier for p in problems] == ["choice", "code", "math"]
     rows[0]["verifier"] = "mine.py:nothing"
-    with pytest.raises(SystemExit, match="row 0 of .*: there is no 'mine.py:nothing'"):
-        grpo.load_problems(write(tmp_path / "b.jsonl", rows), tokenizer, args)
+    with pytest.raises(SystemExit, match="row 0: there is no 'mine.py:nothing'"):
+        read(grpo, write(tmp_path / "b.jsonl", rows), tokenizer, args)
 
 
 @pytest.mark.parametrize("column", ["test_list", "test"])
@@ -101,27 +101,27 @@ def test_code_tests_are_read_from_their_usual_columns(tmp_path, tokenizer, args,
     args.verifier = "code"
     tests = ["assert f(1) == 2", "assert f(2) == 3"]
     row = {"prompt": "Add one.", column: tests if column == "test_list" else "\n".join(tests)}
-    (problem,) = grpo.load_problems(write(tmp_path / "a.jsonl", [row]), tokenizer, args)
+    (problem,) = read(grpo, write(tmp_path / "a.jsonl", [row]), tokenizer, args)
     assert problem.answer == "assert f(1) == 2\nassert f(2) == 3"
 
 
 def test_a_tokenizer_without_chat_template_gets_the_plain_one(tmp_path, tokenizer, args):
     plain = type(tokenizer).from_pretrained(TOY["model"])
     plain.chat_template, args.instruction = None, ""
-    (problem,) = grpo.load_problems(write(tmp_path / "a.jsonl", [{"problem": "1+1?", "answer": 2}]), plain, args)
+    (problem,) = read(grpo, write(tmp_path / "a.jsonl", [{"problem": "1+1?", "answer": 2}]), plain, args)
     assert problem.prompt == "Question: 1+1?\nAnswer:"
 
 
 def test_long_prompts_are_left_out_and_counted(tmp_path, tokenizer, args, capsys):
     rows = [{"problem": "?", "answer": "1"}, {"problem": "?" * 500, "answer": "2"}]
-    assert [p.answer for p in grpo.load_problems(write(tmp_path / "a.jsonl", rows), tokenizer, args)] == ["1"]
+    assert [p.answer for p in read(grpo, write(tmp_path / "a.jsonl", rows), tokenizer, args)] == ["1"]
     assert "1 of 2 rows are problems with a prompt that fits" in capsys.readouterr().out
 
 
 def test_bad_rows_are_left_out_on_request(tmp_path, tokenizer, args):
     args.skip_bad_rows = True
     rows = [{"problem": "?", "answer": a} for a in ("1", None, "", "2")]
-    assert [p.answer for p in grpo.load_problems(write(tmp_path / "a.jsonl", rows), tokenizer, args)] == ["1", "2"]
+    assert [p.answer for p in read(grpo, write(tmp_path / "a.jsonl", rows), tokenizer, args)] == ["1", "2"]
 
 
 BAD_FLAGS = [
@@ -146,13 +146,13 @@ def test_bad_flags(flags, sentence):
 
 BAD_DATA = [
     ([], "cannot load|has no rows"),
-    ([{"text": "?", "label": "1"}], "row 0 of .*: nothing in problem, question, prompt.* columns .*text, label"),
-    ([{"problem": "?", "label": "1"}], "row 0 of .*: nothing in answer, solution, reward_model.ground_truth"),
-    ([{"problem": "?", "answer": "1"}, {"problem": "?", "answer": None}], "row 1 of .*or pass --skip-bad-rows"),
-    ([{"problem": "?", "answer": "1"}, {"problem": "?", "answer": "\\boxed{}"}], r"row 1 of .*: cannot parse"),
+    ([{"text": "?", "label": "1"}], "row 0: nothing in problem, question, prompt.* columns .*text, label"),
+    ([{"problem": "?", "label": "1"}], "row 0: nothing in answer, solution, reward_model.ground_truth"),
+    ([{"problem": "?", "answer": "1"}, {"problem": "?", "answer": None}], "row 1: .*or pass --skip-bad-rows"),
+    ([{"problem": "?", "answer": "1"}, {"problem": "?", "answer": "\\boxed{}"}], r"row 1: cannot parse"),
     ([{"prompt": "?", "reward_model": {"style": "rule"}}], "nothing in answer, solution, reward_model.ground_truth"),
-    ([{"problem": None, "answer": "1"}, {"problem": "?", "answer": "1"}], "cannot use row 0 of "),
-    ([{"prompt": [], "answer": "1"}], "cannot use row 0 of "),
+    ([{"problem": None, "answer": "1"}, {"problem": "?", "answer": "1"}], "cannot use .*: row 0: "),
+    ([{"prompt": [], "answer": "1"}], "cannot use .*: row 0: "),
     ([{"problem": "?" * 500, "answer": "1"}], "no problem is left .*--max-prompt-tokens is 128"),
     ([{"problem": "?", "answer": "1"}], "1 problems to train on are fewer than --problems"),
 ]

@@ -10,7 +10,8 @@ LADDER = {
     ("grpo.py", "grpo_n.py"): "import Args advantages main",
     ("grpo.py", "gspo_n.py"): "import Args advantages policy_loss main",
     ("grpo.py", "guide_grpo.py"):
-        "import Args Problem +add_hint load_problems Rollout sample +guide policy_loss +reshape_gamma update main",
+        "import Args Problem +add_hint prepare load_problems Rollout sample +guide policy_loss +reshape_gamma update "
+        "collect main",
     ("guide_grpo.py", "guide_ppo.py"):
         "import Args Rollout +Critic collate -advantages +gae +estimate +value_loss reshape_gamma update main",
 }  # fmt: skip

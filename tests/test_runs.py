@@ -8,10 +8,15 @@ from conftest import ROOT, TOY
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 
+def command_line(flags):
+    names = {f"--{key.replace('_', '-')}": value for key, value in flags.items()}
+    return [name if value is True else f"{name}={value}" for name, value in names.items()]
+
+
 def run(script, cwd, **flags):
     """Starts a script on the toy in an empty folder; returns its rows of metrics and what it printed."""
-    arguments = [f"--{key.replace('_', '-')}={value}" for key, value in (TOY | dict(name="run") | flags).items()]
-    done = subprocess.run([sys.executable, str(ROOT / script), *arguments], cwd=cwd, capture_output=True, text=True)
+    command = [sys.executable, str(ROOT / script), *command_line(TOY | dict(name="run") | flags)]
+    done = subprocess.run(command, cwd=cwd, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-3000:]
     return [json.loads(line) for line in open(cwd / "runs/run/metrics.jsonl")], done.stdout
 
@@ -59,7 +64,8 @@ def test_each_script_runs_and_switched_off_it_is_grpo_to_the_bit(tmp_path):
         return comparable(run(script, tmp_path / name, steps=2, eval_problems=24, **flags)[0])
 
     grpo = two_steps("grpo", "grpo.py")
-    assert two_steps("never", "guide_grpo.py", guidance="never") == grpo
+    never = two_steps("never", "guide_grpo.py", guidance="never")
+    assert [row.pop("guide/triggered", None) for row in never] == [None, 0, 0] and never == grpo
     assert two_steps("all positive", "grpo_n.py", positive_weight=1) == grpo
 
     guided = two_steps("guide", "guide_grpo.py")

@@ -344,7 +344,7 @@ def lm(model: str, dataset: str, problems: int = 48, samples: int = 64, only: st
 
     args = grpo.Args(model, dataset, max_prompt_tokens=max_prompt_tokens, max_response_tokens=max_response_tokens)
     everything = grpo.load_problems(dataset, grpo.AutoTokenizer.from_pretrained(model), args)
-    chosen = [everything[i] for i in np.random.default_rng(seed).permutation(len(everything))[:problems]]
+    chosen = [grpo.Problem(**row) for row in everything.shuffle(seed).take(problems)]
     policy = grpo.Policy(args).to(grpo.DEVICE)
     parameters = [p for n, p in policy.lm.named_parameters() if re.search(only, n)]
     engine = grpo.start_engine(args)
