@@ -334,6 +334,8 @@ def sample(engine, problems: list[Problem], n: int, args: Args, guided: bool = F
             logprobs = [step[token].logprob for token, step in zip(o.token_ids, o.logprobs)]
             rollouts.append(Rollout(problem, list(o.token_ids), logprobs, text, o.finish_reason == "length"))
             rollouts[-1].guided = guided
+    ids = all_gather([r.token_ids for r in rollouts])
+    require(ids[RANK] == ids[RANK - RANK % args.vllm_tp], "the ranks of one vLLM engine sampled different tokens")
     complete = [r for r in rollouts if not r.truncated]  # a response that was cut has not answered
     verdicts = verifiers.verify([(r.problem.verifier, r.text, r.problem.answer) for r in complete])
     for r, verdict in zip(complete, verdicts):
@@ -582,14 +584,14 @@ def sync_weights(policy: Policy, engine):
     if GPU:
         engine.wake_up(tags=["weights"])
     modules = dict(engine.apply_model(nn.Module.named_modules)[0])
-    for layer in modules.values():
-        if not GPU and hasattr(getattr(layer, "quant_method", None), "moe_kernel"):
-            layer.quant_method.moe_kernel = None  # vLLM packs experts on a CPU when it makes a kernel, and only then
     # state_dict and not named_parameters: it names a tied lm_head, of which vLLM, if it has one, packs a copy on a CPU
     weights = (item for name, w in policy.lm.state_dict().items() if name != "lm_head.weight" or "lm_head" in modules
                for item in revert_weight_conversion(policy.lm, {name: w.full_tensor() if WORLD > 1 else w}).items())
     with user_error(f"vLLM does not take the weights of {type(policy.lm).__name__} in a sync"):
         engine.collective_rpc("reload_weights", kwargs=dict(weights_iterator=weights))
+    for layer in modules.values():
+        if not GPU and hasattr(getattr(layer, "quant_method", None), "moe_kernel"):  # a copy of the experts on a CPU
+            layer.quant_method.moe_kernel.fused_experts.process_weights_after_loading(layer)
     if GPU:
         engine.wake_up(tags=["kv_cache"])
     require(engine.reset_prefix_cache(), "vLLM did not empty its cache of prefixes: its next samples would be stale")
@@ -779,7 +781,7 @@ def main(args: Args):
         clock.append(time.time())
 
         gap = metrics.get("sampler/logprob_gap_mean", 0)
-        cause = "do both support this model and precision?" if step == done + 1 else "the sync of weights fails"
+        cause = "docs/faq.md says what to try" if step == done + 1 else "the sync of weights fails"
         require(gap <= args.max_logprob_gap, f"with the same weights, sampler and trainer differ by {gap:.3f} nats per "
                 f"token, more than --max-logprob-gap {args.max_logprob_gap}: {cause}")
         metrics |= dict(zip(("perf/sample_s", "perf/train_s", "perf/sync_s"), np.diff(clock)))
