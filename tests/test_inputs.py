@@ -10,6 +10,7 @@ import pytest
 from conftest import ROOT, TOY, read
 
 import grpo
+import verifiers
 
 GSM8K = {"question": "Natalia sold 48 clips, then half as many. How many?", "answer": "48/2 = <<48/2=24>>24\n#### 72"}
 MATH = {"problem": "What is $1/2 + 1/4$?", "solution": "It is $\\boxed{\\frac{3}{4}}$.", "level": "Level 1"}
@@ -116,6 +117,29 @@ def test_long_prompts_are_left_out_and_counted(tmp_path, tokenizer, args, capsys
     rows = [{"problem": "?", "answer": "1"}, {"problem": "?" * 500, "answer": "2"}]
     assert [p.answer for p in read(grpo, write(tmp_path / "a.jsonl", rows), tokenizer, args)] == ["1"]
     assert "1 of 2 rows are problems with a prompt that fits" in capsys.readouterr().out
+
+
+def test_rows_are_read_once_and_again_when_it_matters(tmp_path, tokenizer, args, monkeypatch):
+    path = write(tmp_path / "a.jsonl", ROWS)
+    first = read(grpo, path, tokenizer, args)
+    monkeypatch.setattr(verifiers, "read_row", None)
+    args.lr, args.name = 1.0, "another"  # flags that change no problem
+    assert read(grpo, path, tokenizer, args) == first
+    for flag, value in (("instruction", "Be brief."), ("verifier", "choice"), ("max_prompt_tokens", 90)):
+        with pytest.raises(SystemExit, match="row 0: 'NoneType' object is not callable"):
+            read(grpo, path, tokenizer, grpo.Args(**TOY | {flag: value}))
+    monkeypatch.undo()
+    write(tmp_path / "a.jsonl", ROWS[1:])
+    assert read(grpo, path, tokenizer, args)[0].answer == first[1].answer
+
+
+def test_many_rows_are_read_side_by_side_in_their_order(tmp_path, tokenizer, args):
+    rows = [{"problem": f"{i} + 1 = ?", "answer": i + 1} for i in range(6000)]
+    path = write(tmp_path / "a.jsonl", rows)
+    assert [p.answer for p in read(grpo, path, tokenizer, args)] == [str(i + 1) for i in range(6000)]
+    rows[4321]["answer"] = None
+    with pytest.raises(SystemExit, match="row 4321: the answer is empty. Mend it, or pass --skip-bad-rows"):
+        read(grpo, write(tmp_path / "b.jsonl", rows), tokenizer, args)
 
 
 def test_bad_rows_are_left_out_on_request(tmp_path, tokenizer, args):
