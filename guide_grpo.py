@@ -16,11 +16,12 @@ will be given. As π_old is what vLLM reported under the prompt it saw, the rati
  3. --guidance never is grpo.py, to the bit. always guides every problem that has a hint.
 
 The released code has other defaults: the guided group replaces the failed one, guided tokens are not clipped, r
-becomes r / (r + γ) with γ the 0.9 quantile of r (--guided-group replace --no-clip-guided --reshape quantile), and
-uniform groups are dropped and drawn anew. Where a hint is nearly always followed, a replaced group is all right and
-teaches nothing; joined with its failures it keeps a contrast. That --clip-guided stops tokens above 1 + ε_high for
-A < 0 too is ours, against slips that the hint made rare. Guidance helps with many moderately unlikely decisions; a
-single rare one is scaled by its own tiny ratio and gains nothing.
+becomes r / (r + γ) with γ the 0.9 quantile of r, and uniform groups are drawn anew (--guided-group replace
+--no-clip-guided --reshape quantile --dynamic-sampling). Where a hint is nearly always followed, a replaced group is
+all right and teaches nothing; joined with its failures it keeps a contrast. That --clip-guided stops tokens above
+1 + ε_high for A < 0 too is ours, against slips that the hint made rare. A token's ratio corrects the law of that token
+alone, and this approximation is the point: the exact ratio, of the sequence, would take back what the hint gave. So
+many moderately unlikely decisions are learnt at once, and a single rare one gains nothing (ours, theory/guide.py).
 
 On a CPU with the toy (see toy.py), a few minutes, and on a GPU:
 
