@@ -30,7 +30,7 @@ MEMORY = 2 << 30  # bytes of address space
 PASSED = 77  # the exit status of tests that reached their end
 DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 ERRORS = {k: e for k, e in vars(builtins).items() if isinstance(e, type) and issubclass(e, Exception)}
-del ERRORS["StopIteration"]  # from a solution, it would end the tests' own loops
+del ERRORS["StopIteration"]  # it would end the tests' own loops
 
 
 def code_reference(answer: str) -> str:
@@ -44,7 +44,8 @@ def code_reference(answer: str) -> str:
         answer = json.loads(answer)
     try:
         if isinstance(answer, dict) and "test" in answer:
-            answer = f"{answer['test']}\ncandidate = {answer.get('entry_point') or 'candidate'}"
+            entry, answer = answer.get("entry_point"), answer["test"]
+            answer += f"\ncandidate = {entry}" if entry else ""
         elif isinstance(answer, dict):
             inputs, outputs, function = map(answer.get, ("inputs", "outputs", "fn_name"))
             fits = str(function).isidentifier() if function else all(isinstance(x, str) for x in [*inputs, *outputs])
@@ -54,12 +55,13 @@ def code_reference(answer: str) -> str:
                 return json.dumps({"inputs": inputs[:MOST_RUNS], "outputs": outputs[:MOST_RUNS]})
             answer = [call(function, given, wanted) for given, wanted in zip(inputs, outputs)]
         tests = "\n".join(answer) if isinstance(answer, list) else answer
-        tree = ast.parse(tests)
+        body = ast.parse(tests).body
     except (SyntaxError, TypeError, json.JSONDecodeError) as e:
         raise ValueError(f"the code tests are no Python, or the inputs and outputs no JSON: {e}") from None
-    starts = [statement for node in tree.body for statement in start(node, names(tree)[0])]
-    if not starts or "assert" not in tests:
-        raise ValueError("the code tests hold no assert that would run")
+    loaded, bound = names(tests)
+    starts = [statement for node in body for statement in start(node, loaded)]
+    if not starts or "assert" not in tests or loaded <= bound:
+        raise ValueError("the code tests hold no assert that would run and call a solution")
     return "\n".join([tests, *filter(None, starts)])
 
 
@@ -77,16 +79,18 @@ def start(node: ast.stmt, used: set[str]) -> list[str]:
         return [""] * ("Assert(" in ast.dump(node))
     if isinstance(node, ast.ClassDef):  # unittest's or pytest's
         tests = [n for n in node.body if isinstance(n, ast.FunctionDef) and n.name.startswith("test")]
-        return [f"assert __passes__({node.name})"] * bool(tests and (node.bases or node.name.startswith("Test")))
-    needed = len(node.args.args) - len(node.args.defaults)
+        suite = f"unittest.defaultTestLoader.loadTestsFromTestCase(type('T', ({node.name}, unittest.TestCase), {{}}))"
+        runs = tests and (node.bases or node.name.startswith("Test"))
+        return [f"assert {suite}.run(unittest.TestResult()).wasSuccessful()"] if runs else []
+    needed = len(node.args.args) - len(node.args.defaults) if isinstance(node, ast.FunctionDef) else None
     if needed == 1 and (node.name.startswith("check") or node.args.args[0].arg == "candidate"):
         return [f"{node.name}(candidate)"]
-    return [f"{node.name}()"] * (needed == 0 and node.name.startswith("test") and isinstance(node, ast.FunctionDef))
+    return [f"{node.name}()"] * (needed == 0 and node.name.startswith("test"))
 
 
-def names(tree: ast.AST) -> tuple[set[str], set[str]]:
+def names(code: str) -> tuple[set[str], set[str]]:
     """The names that a program loads, and those that it binds."""
-    nodes = list(ast.walk(tree))
+    nodes = list(ast.walk(ast.parse(code)))
     loaded = {n.id for n in nodes if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Load)}
     bound = {n.id for n in nodes if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
     return loaded, bound | {n.name for n in nodes if isinstance(n, DEFINITIONS)}
@@ -99,7 +103,7 @@ def code_block(response: str, wanted: set[str]) -> str | None:
     for tag, block in fenced if "<think>" not in text else []:
         defines, block = False, textwrap.dedent(block)
         with contextlib.suppress(SyntaxError, ValueError, RecursionError, MemoryError):
-            defines = not wanted.isdisjoint(names(ast.parse(block))[1])
+            defines = not wanted.isdisjoint(names(block)[1])
         ranked.append((defines, tag.strip().lower().startswith("py"), len(ranked), block))
     return max(ranked)[-1] if ranked else None
 
@@ -107,7 +111,7 @@ def code_block(response: str, wanted: set[str]) -> str | None:
 def code_verdict(response: str, answer: str) -> str:
     """right if the response's program passes all tests in time, unparsed without a program, else wrong."""
     stdin = answer.startswith('{"inputs"')
-    loaded, bound = names(ast.parse("" if stdin else answer))
+    loaded, bound = names("" if stdin else answer)
     code = code_block(response, loaded - bound)
     if code is None:
         return "unparsed"
@@ -125,31 +129,29 @@ def code_verdict(response: str, answer: str) -> str:
 
 
 def same_output(output: str, wanted: str) -> bool:
-    """The same words on the same lines. One with a point or an exponent is a number: 0.5 is 0.50, but 0101 not 101."""
-
-    def same(a: str, b: str) -> bool:
-        with contextlib.suppress(ValueError):
-            return a == b or bool(set(".eE") & set(a + b)) and math.isclose(float(a), float(b), rel_tol=1e-9)
-        return False
-
+    """The same words on the same lines. With a point or an exponent they are numbers: 0.5 is 0.50, but 101 not 0101."""
     lines = [[len(line.split()) for line in text.strip().split("\n")] for text in (output, wanted)]
-    return lines[0] == lines[1] and all(map(same, output.split(), wanted.split()))
+    with contextlib.suppress(ValueError):  # of two words that differ, one is no number
+        return lines[0] == lines[1] and all(
+            a == b or not {*".eE"}.isdisjoint(a + b) and math.isclose(float(a), float(b), rel_tol=1e-9)
+            for a, b in zip(output.split(), wanted.split())
+        )
+    return False
 
 
 def run(command: list, given: str, seconds: float) -> tuple[int | None, str]:
     """Exit status (None if out of time) and standard output of a command in an empty folder."""
     import psutil  # here, as a solution's process starts sooner without it
-
-    status, me = None, psutil.Process()
+    status = None
     with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryFile() as out:
         with contextlib.suppress(subprocess.TimeoutExpired):
             status = subprocess.run(command, cwd=folder, env={}, start_new_session=True, timeout=seconds, stdout=out,
                                     stderr=subprocess.DEVNULL, input=given.encode(errors="replace")).returncode
-        while me.children():  # orphans included, which the pool adopts
-            for child in me.children(recursive=True):
+        while left := psutil.Process().children(recursive=True):  # orphans included, which the pool adopts
+            for process in left:
                 with contextlib.suppress(psutil.NoSuchProcess):
-                    child.kill()
-            psutil.wait_procs(me.children(), timeout=1)
+                    process.kill()
+            psutil.wait_procs(left, timeout=1)
         out.seek(0)
         return status, out.read().decode(errors="replace")
 
@@ -174,10 +176,10 @@ def sandbox() -> list[str]:
         cut -d" " -f2 /proc/self/mounts | grep -vxF "$PWD" | xargs -n1 mount -o remount,bind,ro
     """
     limits = f"prlimit --as={MEMORY} --cpu={RUN_WALL_S} --fsize={16 << 20} --core=0 --nproc=512 setpriv --no-new-privs"
-    closed = f"{limits} --bounding-set=-all --inh-caps=-all"
-    apart = [(unshare, f"{processes}{read_only}exec {closed}"), (unshare, f"{processes}exec {closed}")]
-    for front, script in [*apart, ([], f"exec {closed}"), ([], f"exec {limits}")]:
-        command = [*front, "sh", "-c", f'{script} "$@"', "sh"]
+    drop = "--bounding-set=-all --inh-caps=-all"
+    ways = [(unshare, processes + read_only, drop), (unshare, processes, drop), ([], "", drop), ([], "", "")]
+    for front, setup, privileges in ways:
+        command = [*front, "sh", "-c", f'{setup}exec {limits} {privileges} "$@"', "sh"]
         with tempfile.TemporaryDirectory() as folder, contextlib.suppress(OSError, subprocess.CalledProcessError):
             subprocess.run([*command, sys.executable, "-I", "-c", ""], cwd=folder, capture_output=True, check=True)
             return command
@@ -209,14 +211,13 @@ def solution():
     requests, replies = os.fdopen(os.dup(0), "rb"), os.dup(1)
     null = os.open(os.devnull, os.O_RDWR)
     os.dup2(null, 0), os.dup2(null, 1)
-    code, module = pickle.load(requests), types.ModuleType("solution")
-    sys.modules["solution"] = module
-    exec(code, vars(module))
+    module = sys.modules["solution"] = types.ModuleType("solution")
+    exec(code := pickle.load(requests), vars(module))
     while True:
         name, args, kwargs = pickle.load(requests)
         if name == "candidate" and not hasattr(module, name):  # the function that no other one calls, main excepted
             functions = [n for n in ast.parse(code).body if isinstance(n, ast.FunctionDef) and n.name != "main"]
-            [name] = {f.name for f in functions}.difference(*(names(f)[0] - {f.name} for f in functions))
+            [name] = {f.name for f in functions}.difference(*(names(ast.unparse(f))[0] - {f.name} for f in functions))
         function = getattr(module, name, None) or getattr(module.Solution(), name)
         try:
             reply = None, plain(function(*args, **kwargs)), plain(args)
@@ -228,19 +229,19 @@ def solution():
 def tests():
     """The tests' process: exits with PASSED if the solution was called and an assert ran, and none failed."""
     import unittest
-
     undumpable()
     code, source, command = json.load(sys.stdin)
     pipes = dict(stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
     solution = subprocess.Popen([*command, sys.executable, "-I", __file__, "solution"], env={}, **pipes)
     os.write(solution.stdin.fileno(), pickle.dumps(code))
     ran, asked, unittest.main = [], [], dict  # its tests are run below
+    unittest.TestCase.setUp = lambda self: getattr(self, "setup_method", dict)()  # pytest's
 
     def ask(name, *args, **kwargs):
         asked.append(name)
         try:
             os.write(solution.stdin.fileno(), pickle.dumps(plain((name, args, kwargs))))
-            error, value, changed = Plain(solution.stdout).load()
+            error, value, changed = plain(Plain(solution.stdout).load())
             for mine, theirs in zip(args, changed):  # what the solution did to its arguments
                 if isinstance(mine, (list, set, dict)):
                     mine.clear()
@@ -251,18 +252,12 @@ def tests():
             raise ERRORS.get(error, Exception)(value)
         return value
 
-    def passes(kind):
-        case = type("Case", (kind, unittest.TestCase), {})
-        case.setUp = getattr(kind, "setup_method", case.setUp)  # pytest's
-        return unittest.defaultTestLoader.loadTestsFromTestCase(case).run(unittest.TestResult()).wasSuccessful()
-
     tree = ast.parse(source)
-    used = names(tree)[0]
+    used = names(source)[0]
     wanted = used.difference(dir(builtins) if len(used) > 1 else [])  # assert sum(1, 2) == 3 wants the solution's
-    forgotten = {name for name in wanted & sys.stdlib_module_names if re.search(rf"\b{name}\.", source)}
-    scope = {name: __import__(name) if name in forgotten else functools.partial(ask, name) for name in wanted}
-    scope |= {"__name__": "__main__", "__builtins__": builtins}
-    scope |= {"__passes__": passes, "__ran__": lambda: ran.append(1) is None}
+    scope = {name: functools.partial(ask, name) for name in wanted}
+    scope |= {name: __import__(name) for name in wanted & sys.stdlib_module_names if re.search(rf"\b{name}\.", source)}
+    scope |= {"__name__": "__main__", "__builtins__": builtins, "__ran__": lambda: ran.append(1) is None}
     for node in ast.walk(tree):
         if isinstance(node, ast.Assert):
             node.test = ast.BoolOp(ast.And(), [node.test, ast.parse("__ran__()", mode="eval").body])

@@ -195,7 +195,7 @@ def test_which_code_counts(response, expected):
     assert verdict(response, ADD) == expected
 
 
-@pytest.mark.parametrize("answer", ["x = 1", "def check(", '{"inputs": ["1"], "outputs": []}', '{"inputs": []}', "[]", '{"inputs": [[1]], "outputs": [2]}',
+@pytest.mark.parametrize("answer", ["x = 1", "def check(", "assert True", "def check(candidate):\n    assert 1 + 1 == 2", '{"inputs": ["1"], "outputs": []}', '{"inputs": []}', "[]", '{"inputs": [[1]], "outputs": [2]}',
     "def test_f(fixture):\n    assert f(1) == 2", "def helper():\n    assert f(1) == 2", "class Helper:\n    def test(self):\n        assert f(1) == 2", "async def test_f():\n    assert f(1) == 2", "import unittest\nclass T(unittest.TestCase):\n    pass", "[1]", '{"inputs": ["1"], "outputs": "2"}'])
 def test_code_references_without_tests_are_refused(answer):
     with pytest.raises(ValueError, match="tests"):
@@ -257,7 +257,7 @@ def test_slow_runs_have_time_enough():
 
 
 @pytest.mark.parametrize("tests", [
-    "assert True", "t = lambda: add(1, 2) == 3\nassert t", "if False:\n    assert add(1, 2) == 3", "for x in []:\n    assert add(x, 1) == 3",
+    "t = lambda: add(1, 2) == 3\nassert t", "if False:\n    assert add(1, 2) == 3", "for x in []:\n    assert add(x, 1) == 3",
     "import unittest\nclass T(unittest.TestCase):\n    @unittest.skip('')\n    def test_a(self):\n        self.assertEqual(add(1, 2), 3)",
     "import sys\nsys.exit(0)\nassert add(1, 2) == 3", "def test_a():\n    return\n    assert add(1, 2) == 3",
 ])
