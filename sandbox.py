@@ -31,6 +31,7 @@ PASSED = 77  # the exit status of tests that reached their end
 DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 ERRORS = {k: e for k, e in vars(builtins).items() if isinstance(e, type) and issubclass(e, Exception)}
 del ERRORS["StopIteration"]  # it would end the tests' own loops
+undumpable = lambda: ctypes.CDLL(None).prctl(4, 0)  # PR_SET_DUMPABLE: this user's other processes cannot look into it
 
 
 def code_reference(answer: str) -> str:
@@ -130,12 +131,11 @@ def code_verdict(response: str, answer: str) -> str:
 
 def same_output(output: str, wanted: str) -> bool:
     """The same words on the same lines. With a point or an exponent they are numbers: 0.5 is 0.50, but 101 not 0101."""
-    lines = [[len(line.split()) for line in text.strip().split("\n")] for text in (output, wanted)]
-    with contextlib.suppress(ValueError):  # of two words that differ, one is no number
-        return lines[0] == lines[1] and all(
-            a == b or not {*".eE"}.isdisjoint(a + b) and math.isclose(float(a), float(b), rel_tol=1e-9)
-            for a, b in zip(output.split(), wanted.split())
-        )
+    lines, others = ([line.split() for line in text.strip().split("\n")] for text in (output, wanted))
+    pairs = [(a, b) for line, other in zip(lines, others) for a, b in zip(line, other) if a != b]
+    with contextlib.suppress(ValueError):  # of float
+        close = all({*".eE"} & {*a, *b} and math.isclose(float(a), float(b), rel_tol=1e-9) for a, b in pairs)
+        return close and [*map(len, lines)] == [*map(len, others)]
     return False
 
 
@@ -154,11 +154,6 @@ def run(command: list, given: str, seconds: float) -> tuple[int | None, str]:
             psutil.wait_procs(left, timeout=1)
         out.seek(0)
         return status, out.read().decode(errors="replace")
-
-
-def undumpable():
-    """Keeps other processes of this user out of this one's memory and files, where `unshare` does not hide it."""
-    ctypes.CDLL(None).prctl(4, 0)  # PR_SET_DUMPABLE
 
 
 @functools.cache

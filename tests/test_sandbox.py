@@ -205,6 +205,9 @@ def test_code_references_without_tests_are_refused(answer):
 RUN_TESTS = [
     "def test_f():\n    assert f(1) == 3", "class TestF:\n    def test_f(self):\n        assert f(1) == 3",
     "import unittest\nclass F(unittest.TestCase):\n    def test_f(self):\n        self.assertEqual(f(1), 3)\nif __name__ == '__main__':\n    unittest.main()",
+    "class TestF:\n    def setup_method(self):\n        self.x = 1\n    def test_f(self):\n        assert f(self.x) == 3",
+    "import unittest as u\nclass Base(u.TestCase):\n    def setUp(self):\n        self.x = 1\nclass F(Base):\n    def test_f(self):\n        self.assertEqual(f(self.x), 3)",
+    "def test_f():\n    if f(1) != 3:\n        raise ValueError\ndef test_g():\n    assert f(0) == 0",
     "if __name__ == '__main__':\n    assert f(1) == 3", "def check_f(candidate):\n    assert candidate(1) == 3",
     "def check(candidate):\n    assert candidate(1) == 3\ncheck(f)", "def test_f():\n    assert f(1) == 3\ntest_f()",
     json.dumps({"test": "def check_it(candidate):\n    assert candidate(1) == 3", "entry_point": "f"}),
