@@ -35,9 +35,8 @@ undumpable = lambda: ctypes.CDLL(None).prctl(4, 0)  # PR_SET_DUMPABLE: this user
 
 
 def code_reference(answer: str) -> str:
-    """Tests for `code_verdict`: Python, or JSON with inputs and outputs. `answer` is Python, or the JSON of a list of
-    asserts, or of test and entry_point, or of inputs and outputs, if need be with fn_name (LiveCodeBench, APPS). Raises
-    ValueError with a sentence."""
+    """Tests for `code_verdict`, from Python or the JSON of a list of asserts, of test and entry_point, or of inputs and
+    outputs, if need be with fn_name (LiveCodeBench, APPS). Raises ValueError with a sentence."""
     if "unshare" not in sandbox():
         undumpable()
         warnings.warn("`unshare` does not work here: code runs with network, files and processes in reach (see README)")
