@@ -45,6 +45,10 @@ HUMANEVAL = json.dumps({"test": "def check(candidate):\n    assert candidate(2) 
         ("print('noise')\ndef add(a, b):\n    print('more')\n    return a + b", ADD),
         ("import math\ndef f(x):\n    return math.pi * x", "assert f(2) == 2 * math.pi"),
         ("import re\ndef f(x):\n    return re.match('a', x)", "assert f('a') and not f('b')"),
+        ("def f(n):\n    for i in range(n):\n        yield i", "assert list(f(3)) == [0, 1, 2]"),
+        ("def f(d):\n    return d.keys()", "assert sorted(f({2: 1, 1: 1})) == [1, 2]"),
+        ("def f(n):\n    return range(n)", "assert f(3) == range(3) and len(f(4)) == 4 and not f(0)"),
+        ("from decimal import Decimal\ndef f(x):\n    return Decimal(x)", "from decimal import Decimal\nassert f('0.1') == Decimal('0.1') and not f('0')"),
     ],
 )
 def test_solutions_that_pass(source, tests):
@@ -56,8 +60,10 @@ def test_solutions_that_pass(source, tests):
     [
         ("class Solution:\n    def twice(self, x):\n        return 2 * x", "assert Solution().twice(3) == 6"),
         ("f = lambda x: x + 1\nK = 3", "assert f(1) == 2 and K == 3"),
-        ("def f(n):\n    for i in range(n):\n        yield i", "assert list(f(3)) == [0, 1, 2]"),
-        ("def f(d):\n    return d.keys()", "assert sorted(f({2: 1, 1: 1})) == [1, 2]"),
+        ("def f(n):\n    for i in range(n):\n        yield i", "assert f(3) == [0, 1, 2]"),
+        ("from collections import deque\ndef f(n):\n    return deque([n])", "assert len(f(3)) == 1"),
+        ("from fractions import Fraction\ndef f():\n    return Fraction(1, 2)", "assert f() == 0.5"),
+        ("import types\ndef f():\n    return types.SimpleNamespace(x=3)", "assert f().x == 3"),
         ("class P:\n    def __init__(self, x):\n        self.x = x\n    def __len__(self):\n        return 7", "p = P(3)\nassert p.x == 3 and len(p) == 7"),
         ("class N:\n    def __init__(self, v, n=None):\n        self.v, self.n = v, n\ndef ln(a):\n    return 1 + ln(a.n) if a else 0", "assert ln(N(1, N(2))) == 2"),
         ("def mk(a):\n    return lambda b: a + b", "assert mk(2)(3) == 5"),
@@ -151,7 +157,7 @@ def test_solutions_cannot_replace_what_the_tests_use(source, tests):
 
 
 def test_a_solution_changes_no_file_where_the_kernel_allows_it(tmp_path):
-    if not any("setpriv" in word for word in sandbox.sandbox()):
+    if not any("remount" in word for word in sandbox.sandbox()):
         pytest.skip("mounts cannot be made read-only here")
     target = tmp_path / "file"
     target.write_text("as it was")
@@ -164,7 +170,7 @@ def test_a_solution_changes_no_file_where_the_kernel_allows_it(tmp_path):
 
 
 def test_a_solution_reaches_no_network_where_the_kernel_allows_it():
-    if not sandbox.sandbox():
+    if "unshare" not in sandbox.sandbox():
         pytest.skip("unshare does not work here, and the README says what that means")
     source = "import socket\ndef add(a, b):\n    socket.create_connection(('127.0.0.1', {}), timeout=1)\n    return a + b"
     import socket
@@ -189,7 +195,7 @@ def test_which_code_counts(response, expected):
     assert verdict(response, ADD) == expected
 
 
-@pytest.mark.parametrize("answer", ["x = 1", "def check(", '{"inputs": ["1"], "outputs": []}', '{"inputs": []}', "[]", '{"inputs": [[1]], "outputs": [2]}',
+@pytest.mark.parametrize("answer", ["x = 1", "def check(", "assert True", "def check(candidate):\n    assert 1 + 1 == 2", '{"inputs": ["1"], "outputs": []}', '{"inputs": []}', "[]", '{"inputs": [[1]], "outputs": [2]}',
     "def test_f(fixture):\n    assert f(1) == 2", "def helper():\n    assert f(1) == 2", "class Helper:\n    def test(self):\n        assert f(1) == 2", "async def test_f():\n    assert f(1) == 2", "import unittest\nclass T(unittest.TestCase):\n    pass", "[1]", '{"inputs": ["1"], "outputs": "2"}'])
 def test_code_references_without_tests_are_refused(answer):
     with pytest.raises(ValueError, match="tests"):
@@ -199,6 +205,9 @@ def test_code_references_without_tests_are_refused(answer):
 RUN_TESTS = [
     "def test_f():\n    assert f(1) == 3", "class TestF:\n    def test_f(self):\n        assert f(1) == 3",
     "import unittest\nclass F(unittest.TestCase):\n    def test_f(self):\n        self.assertEqual(f(1), 3)\nif __name__ == '__main__':\n    unittest.main()",
+    "class TestF:\n    def setup_method(self):\n        self.x = 1\n    def test_f(self):\n        assert f(self.x) == 3",
+    "import unittest as u\nclass Base(u.TestCase):\n    def setUp(self):\n        self.x = 1\nclass F(Base):\n    def test_f(self):\n        self.assertEqual(f(self.x), 3)",
+    "def test_f():\n    if f(1) != 3:\n        raise ValueError\ndef test_g():\n    assert f(0) == 0",
     "if __name__ == '__main__':\n    assert f(1) == 3", "def check_f(candidate):\n    assert candidate(1) == 3",
     "def check(candidate):\n    assert candidate(1) == 3\ncheck(f)", "def test_f():\n    assert f(1) == 3\ntest_f()",
     json.dumps({"test": "def check_it(candidate):\n    assert candidate(1) == 3", "entry_point": "f"}),
@@ -251,7 +260,7 @@ def test_slow_runs_have_time_enough():
 
 
 @pytest.mark.parametrize("tests", [
-    "assert True", "t = lambda: add(1, 2) == 3\nassert t", "if False:\n    assert add(1, 2) == 3", "for x in []:\n    assert add(x, 1) == 3",
+    "t = lambda: add(1, 2) == 3\nassert t", "if False:\n    assert add(1, 2) == 3", "for x in []:\n    assert add(x, 1) == 3",
     "import unittest\nclass T(unittest.TestCase):\n    @unittest.skip('')\n    def test_a(self):\n        self.assertEqual(add(1, 2), 3)",
     "import sys\nsys.exit(0)\nassert add(1, 2) == 3", "def test_a():\n    return\n    assert add(1, 2) == 3",
 ])
@@ -275,13 +284,13 @@ def test_outputs_are_texts_with_numbers_in_them(output, wanted, expected):
     {"fn_name": 3, "inputs": ["1"], "outputs": ["3"]},
 ])
 def test_calls_that_cannot_be_read_are_refused(answer):
-    with pytest.raises(ValueError, match="the inputs of f are no lines of JSON|fn_name must be the name of a function"):
+    with pytest.raises(ValueError, match="inputs and outputs no JSON|fn_name, a function's name"):
         verifiers.reference(json.dumps(answer), "code")
 
 
 REDUCED = """
 import sandbox, verifiers
-assert not sandbox.sandbox()
+assert "unshare" not in sandbox.sandbox()
 tests = [verifiers.reference("assert f(1) == 31337", "code") for _ in range(2)][0]
 jobs = [("code", "```python\\ndef f(x):\\n    return %d\\n```" % n, tests) for n in (31337, 0)]
 parent = '''```python
