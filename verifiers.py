@@ -7,20 +7,18 @@ A verifier gives a response one of four verdicts, of which only `right` earns th
     unparsed   there is no final answer to compare, or nothing readable in it
     error      the comparison itself failed or took too long
 
-A problem names its verifier:
-
-    math       numbers, expressions, sets, intervals, words
-    choice     a letter, or the text of that option
-    code       the last fenced block of the response, run against tests (sandbox.py)
-    FILE.py:FUNCTION   your own: function(response, answer) gives a verdict, or True or False
+A problem names its verifier: `math` (numbers, expressions, sets, intervals, words), `choice` (a letter, or the text of
+that option), `code` (the last fenced block, run against tests: sandbox.py), or your own as FILE.py:FUNCTION, where
+function(response, answer) gives a verdict, or True or False.
 
 Equality in `math` is math-verify's. What we do before it, and why:
 
-    SPELLINGS          signs and commands that its parser refuses, or reads as something else
-    split_unit         its own list of units also drops `more`, `less` and `square`
-    Exact              it compares decimals to six places after the point
-    same, solution     it takes 72 for the solution of 1 = 72, and differences below 10^-15 for none
-    LITERAL, words     it drops a number's base, divides 12:30, and reads `listen` as a product of letters
+    SPELLINGS               its parser refuses these signs and commands, or reads them as something else
+    UNITS, split_unit       its own list of units also drops `more`, `less` and `square`
+    Exact                   it compares decimals to six places after the point
+    repeated, nested sets   it takes 1, 1 for 1, and {{1}} for {1}
+    same, solution          it takes 72 for the solution of 1 = 72, and differences below 10^-15 for none
+    LITERAL, words          it drops a number's base, divides 12:30, and reads `listen` as a product of letters
 """
 
 import contextlib
@@ -33,7 +31,6 @@ import random
 import re
 import resource
 import runpy
-import secrets
 import select
 import signal
 import subprocess
@@ -41,12 +38,10 @@ import sys
 import threading
 import traceback
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import latex2sympy2_extended as latex
 import math_verify
 import sympy
-from sympy.core.function import AppliedUndef
 
 import sandbox
 
@@ -58,17 +53,16 @@ LONGEST, MOST_BRACKETS = 1000, 50  # characters, and brackets of a kind, of an a
 # ----------------------------------------------------------------------------------------------------------------- math
 BOX = re.compile(r"\\(?:boxed|fbox)\s*\{")
 JOINED = re.compile(r"(?:[^A-Za-z=]|\b(?:and|or|text|q?quad)\b|\b\w\w?\s*=)*")  # between two boxes of one answer
-LISTED = re.compile(r"(?:(?!\b(?:no|not|but|wait|wrong|actually|instead|mistake|sorry|correct))[\s\S])*", re.IGNORECASE)
+LISTED = re.compile(r"(?is)(?:(?!\b(?:no|not|but|wait|wrong|actually|instead|mistake|sorry|correct)).)*")
 SAYS = re.compile(
-    r"(?:answer\W{0,4}(?:is|equals|(?:should|must|would|will|has to) be)\b:?|answer\W{0,2}[:=]|<answer>|####)"
-    r"(?:[*\s$`]|\\[\[(]|(?:approximately|about|roughly|exactly|simply|therefore|thus|then|equal to)\b)*",
-    re.IGNORECASE,
+    r"(?i)(?:answer\W{0,4}(?:is|equals|(?:should|must|would|will|has to) be)\b:?|answer\W{0,2}[:=]|<answer>|####)"
+    r"(?:[*\s$`]|\\[\[(]|(?:therefore|thus|then|simply|equal to)\b)*"
 )
 AFTERTHOUGHT = re.compile(
     r"</answer>|,? (?:because|since)\b|, (?:as|which|so|where|when|but|not|i\.e\.)(?!\w)|; (?=[a-z]{2,} )| — |"
     r"\. +[A-Z]| \([a-z ]+\)"
 )
-LITERAL = re.compile(r"\d\)?_|\d:\d\d(?!\d)|:.*:|\^T\b|\\[lc]?dots|\.\.|…|\d\"")  # bases, times, transposes, and so on
+LITERAL = re.compile(r"\d\)?_|\d:\d\d(?!\d)|:.*:|\^T\b|\\[lc]?dots|\.\.|\d\"")  # bases, times, transposes, dots
 NUMBER = re.compile(r"-?[0-9]{1,40}(?:\.[0-9]{1,40}|/[1-9][0-9]{0,40})?")
 TEXT = re.compile(r"\\(?:text(?:bf|it|rm)?|mbox|math(?:rm|bf))\s*\{([^{}]*)\}")
 UNICODE = str.maketrans({"–": "-", "·": r"\cdot ", "°": r"^\circ ", "√": r"\sqrt ", "∞": r"\infty ", "²": "^2",
@@ -76,10 +70,10 @@ UNICODE = str.maketrans({"–": "-", "·": r"\cdot ", "°": r"^\circ ", "√": r
 SPELLINGS = [
     (r"\\?\$|\\! *|(?<!\\)\\[()\[\]]|\\text\{Rs\. ?\}", ""), (r"(?<!\\)\\[,;: ]|(?<=.)~", " "), (r"\\text\{,\}", ","),
     (r"\\degree\b|(?<=\d)\^\{?o\}?$", r"^\\circ "), (r"(\\circ\}?) *(?:\\(?:text|mathrm)\{)? *[CF]\b\}?", r"\1"),
-    (r"\\lg\b", r"\\log"), (r"\\varnothing\b", r"\\emptyset "), (r"'", r"^{\\prime}"), (r"\\sqrt *(\d+)", r"\\sqrt{\1}"),
+    (r"\\lg\b", r"\\log"), (r"\\varnothing\b", r"\\emptyset "), (r"'", r"^{\\prime}"),
     (r"^(?:[=≈ ]|\\approx\b|(\\text\{)? *(?:approximately|about|roughly|approx\.|exactly) *(?(1)\}))+", ""),
     (r"\\?%", " percent"), (r"(?<=\d)[eE]([+-]?\d+)", r"\\times 10^{\1}"), (r"(?<=\d) ?x ?(?=10\^)", r"\\times "),
-    (r"(?<=\d) (?=\d{3}(?!\d))", ""), (r"(\d) +(\d+)/(\d+)", r"\1\\frac{\2}{\3}"),
+    (r"\\sqrt *(\d+)", r"\\sqrt{\1}"), (r"(?<=\d) (?=\d{3}(?!\d))", ""), (r"(\d) +(\d+)/(\d+)", r"\1\\frac{\2}{\3}"),
     (r"(?<=\d)(?<!_\d)\(", r"\\cdot ("),  # 2(1.5) is no mixed number
     (r"^ *(?=[<>≤≥≠]|\\(?:[lg][et]q?(?:slant)?|neq?)\b)", "x "),
     (r"^(?:\w+ *= *)?-?\d{1,3}(?:,\d{3})+(?:\.\d+)?$", lambda m: m[0].replace(",", "")),
@@ -87,20 +81,17 @@ SPELLINGS = [
      lambda m: f"({m[1]}0+\\frac{{{m[3]}}}{{{'9' * len(m[3])}{'0' * len(m[2])}}})"),
 ]  # fmt: skip
 QUANTITY = re.compile(r"(.*?(?:[\d})]|\\pi))(\s*([A-Za-z](?:[A-Za-z\s/.]|\^\{?-?[1-9]\}?)*))", re.DOTALL)
-UNITS = set("""km cm mm nm kg mg lb oz ft yd mi mph kph ml mL hr min sec ms Hz kW kWh kJ kPa mol USD cc sq cu per square
-    cubic people men women children feet foot inch meter metre mile yard hour minute day week month year old dollar cent
-    euro yen rupee degree gram kilogram kilometer centimeter millimeter milliliter pound ounce ton liter litre gallon
-    quart pint cup tablespoon teaspoon second acre unit person m g s h l L N J W V A C in percent calorie mark point page
-    piece slice book letter word card coin ticket stamp sticker photo picture song question student teacher friend boy
-    girl kid member employee worker customer player passenger team animal bird cat dog cow goat chicken rabbit duck fish
-    frog apple orange banana lemon tomato egg cookie cake pie pizza cupcake candy candie sandwich meal serving fruit
-    flower rose tree plant seed leaf leave marble bead balloon ball block brick toy doll game pencil pen crayon notebook
-    box bag can bottle jar basket plate glass chair seat table room house car bus wheel shirt shoe hat gift item trip
-    step lap goal vote way integer triangle edge face""".split())  # what measures, and what GSM8K asks for most
+UNITS = set("""km cm mm nm kg mg lb oz ft yd mi mph kph ml mL hr min sec ms Hz kW kWh kJ kPa mol USD cc sq cu per
+    square cubic people men women children feet foot inch meter metre mile yard hour minute day week month year
+    dollar cent euro yen rupee degree gram kilogram kilometer centimeter millimeter milliliter pound ounce ton liter
+    litre gallon quart pint cup tablespoon teaspoon second acre unit person m g s h l L N J W V A C in percent
+    calorie mark point page piece slice book letter word card coin ticket stamp sticker photo song question student
+    friend boy girl kid customer passenger animal bird cat dog cow chicken fish apple orange banana tomato egg cookie
+    cake pie pizza cupcake candy candie sandwich serving fruit flower tree plant seed leaf leave marble bead balloon
+    ball block toy doll game pencil pen crayon notebook box bag can bottle glass chair seat room car wheel shirt shoe
+    item trip step way integer triangle old pack edge face""".split())  # what measures, and what GSM8K asks for most
 NORMALIZATION = latex.NormalizationConfig(units=False, malformed_operators=True, nits=False, boxed="none")
 CONVERSION = latex.latex2sympy2.ConversionConfig(lowercase_symbols=False)
-I = sympy.Symbol("i")
-INEQUALITY = sympy.Ne, sympy.Gt, sympy.Ge, sympy.Lt, sympy.Le
 
 
 class Exact(latex.latex2sympy2._Latex2Sympy):
@@ -113,9 +104,7 @@ def boxed(text: str, between: re.Pattern = JOINED) -> str:
     """What the last \\boxed{...} holds, braces nested to any depth, after what the boxes before it hold if all the text
     `between` matches. Empty if there is none or if it never closes, as in a response that was cut."""
     contents, end = [], 0
-    for box in BOX.finditer(text):
-        if box.start() < end:
-            continue  # it is inside another
+    while box := BOX.search(text, end):
         if contents and not between.fullmatch(text, end, box.start()):
             contents = []
         depth, end = 1, box.end()
@@ -156,21 +145,20 @@ def parse(text: str) -> tuple:
     degrees = re.search(r"\\(?:sin|cos|tan|cot|sec|csc)\b", text) is not None
     try:
         value = Exact(None, None, degrees, CONVERSION).parse(latex.normalize_latex(text, NORMALIZATION))
-        value = value.subs(I, sympy.I) if I in value.free_symbols else value
+        value = value.subs("i", sympy.I) if sympy.Symbol("i") in value.free_symbols else value
     except Exception:
         return None, ""
-    parts = value.args if isinstance(value, (sympy.And, sympy.FiniteSet)) else [value]
-    if isinstance(value, sympy.Eq) and isinstance(value.rhs, sympy.Set):
-        value, label = value.rhs, str(value.lhs)
-    elif isinstance(value, sympy.FiniteSet) and len({part.lhs for part in parts if isinstance(part, sympy.Eq)}) > 1:
-        parts = sorted(parts, key=str)  # x = 1, y = 2 in the order of their names
-        label = ",".join(str(getattr(part, "lhs", "")) for part in parts)
-        value = sympy.Tuple(*(getattr(part, "rhs", part) for part in parts))
-    elif all(isinstance(part, INEQUALITY) for part in parts) and len(value.free_symbols) == 1:
+    parts = getattr(value, "_unsorted_args", [value])  # of a chain of relations, and of a set
+    names = {str(part.lhs) for part in parts if isinstance(part, sympy.Eq)}
+    if isinstance(value, sympy.FiniteSet) and (len(names) > 1 or len(parts) > len(value)):
+        label = ",".join(sorted(names))  # x = 1, y = 2 in the order of the names; and 1, 1 is not 1
+        value = sympy.Tuple(*(getattr(part, "rhs", part) for part in sorted(parts, key=str)))
+    elif not names and all(isinstance(part, sympy.Rel) for part in parts) and len(value.free_symbols) == 1:
         label = str(*value.free_symbols)
         value = (sympy.Or if re.search(r"\bor\b", text) else sympy.And)(*parts).as_set()
+    nested = isinstance(value, sympy.FiniteSet) and any(isinstance(part, sympy.FiniteSet) for part in value)
     empty = value == sympy.S.EmptySet and text[-1] in ")]"  # (5, 3] is a mistake, and no other's equal
-    return None if empty or value in (sympy.nan, sympy.zoo) else value, label
+    return None if nested or empty or value is sympy.zoo else value, label
 
 
 def worth_parsing(text: str) -> bool:
@@ -198,17 +186,16 @@ def equal(given: str, answer: str) -> bool:
     spaces = r"\\left|\\right|\\[,;:! ]|[\s$]|(?<!\\)[{}]|\((?=\w+\)_)|(?<=\w)\)(?=_)|(?<!\.)\.(?![\d.])"
     plain = [re.sub(spaces, "", TEXT.sub(r"\1", text)) for text in (given, answer)]
     literally = plain[0].casefold() == plain[1].casefold()
-    if all(len(text) > 2 and text.isalpha() for text in plain) or any(LITERAL.search(text) for text in plain):
+    words = all(text.isalpha() and len(text) > (1 if literally else 2) for text in plain)  # but xy is yx
+    if given == answer or words or any(LITERAL.search(text) for text in plain):
         return literally
-    if literally and len(plain[0]) > 1 and plain[0].isalpha():
-        return True
     if any(text.startswith("(") for text in plain) and any(text.startswith(r"\{") for text in plain):
         return False  # an order, and none
     (a, label), (b, other_label) = parse(given), parse(answer)
     if a is None or b is None or label and other_label and label != other_label:
         return plain[0] == plain[1]
-    if "percent" in (label, other_label) and label != other_label:  # 50% is 50, and 0.5
-        percent, number = (a, b) if label else (b, a)
+    percent, number = (a, b) if label == "percent" else (b, a)
+    if {label, other_label} == {"percent", ""} and isinstance(percent, sympy.Expr):  # 50% is 50, and 0.5
         return same(percent / 100, number) or (abs(percent) < 1) is not sympy.true and same(percent, number)
     return same(a, b)
 
@@ -216,18 +203,16 @@ def equal(given: str, answer: str) -> bool:
 def same(a, b) -> bool:
     """math-verify's equality, but of numbers relative to their size, and of an equation with a number only where that
     is its solution."""
-    if isinstance(a, sympy.Eq) and isinstance(b, sympy.Eq):
-        ratio = sympy.simplify((a.lhs - a.rhs) / (b.lhs - b.rhs))  # x = 5 and 2x = 10
-        return bool(ratio.is_number and ratio.is_nonzero)
-    a, b = solution(a), solution(b)
+    if not isinstance(a, sympy.Eq) or not isinstance(b, sympy.Eq):
+        a, b = solution(a), solution(b)
     if a is None or b is None:
         return False
     if a == b or all(isinstance(x, sympy.Rational) for x in (a, b)):
         return bool(a == b)
     if all(isinstance(x, sympy.Expr) and x.is_number for x in (a, b)):
-        difference = abs(sympy.N(a / b, 40) - 1)
-        if difference.is_Float and difference > 1e-30:
-            return False
+        difference = abs(sympy.N(a / b, 400) - 1)
+        if difference.is_Float:
+            return bool(difference < 1e-300)
     if isinstance(a, sympy.Tuple):
         a, b = b, a  # of a tuple that comes first it keeps the order
     return math_verify.verify(b, a, numeric_precision=400, allow_set_relation_comp=True, timeout_seconds=None)
@@ -239,14 +224,18 @@ def solution(value):
     if not all(isinstance(equation, sympy.Eq) for equation in equations):
         return value
     *sides, last = equations[0].lhs, *(equation.rhs for equation in equations)
-    named = isinstance(sides[0], AppliedUndef) or latex.is_expr_of_only_symbols(sides[0])
+    named = isinstance(sides[0], sympy.core.function.AppliedUndef) or latex.is_expr_of_only_symbols(sides[0])
     return last if all(same(last, side) for side in sides[named:]) else None
 
 
-def math_reference(answer: str) -> str:
+def final_reference(answer: str) -> str:
     """The final answer of a dataset's solution: after GSM8K's ####, else in its boxes, else all of it."""
-    final = answer.rpartition("####")[2].strip().split("\n")[0] if "####" in answer else answer
-    final = (boxed(final) if BOX.search(final) else final).strip(" \n\t$")
+    final = answer.rpartition("####")[2]
+    return (boxed(final) if BOX.search(final) else final).strip(" \n\t$")
+
+
+def math_reference(answer: str) -> str:
+    final = final_reference(answer)
     if not final or not worth_parsing(final):
         raise ValueError(f"cannot parse the answer {answer[-80:]!r}")
     return final
@@ -257,20 +246,19 @@ def math_verdict(response: str, answer: str) -> str:
     if not given:
         return "unparsed"
     several = boxed(finished(response), LISTED) if "," in answer else ""
-    if given == answer or equal(given, answer) or several and equal(several, answer):
+    if equal(given, answer) or several and equal(several, answer):
         return "right"
     return "wrong" if parse(given)[0] is not None else "unparsed"
 
 
 # --------------------------------------------------------------------------------------------------------------- choice
 OPTION = re.compile(
-    r"(?:option |choice )?\(?([A-J])(?:\)? is (?:the )?(?:correct|right)\b(?: \w+$)?|[).:]+|(?=$|\s*[-–]\s|\s+\(|"
-    r"\s+because\b|,\s+(?!or\b|and\b|[A-J]\b)))[-–,\s]*(.*)", re.IGNORECASE | re.DOTALL,
-)  # fmt: skip
+    r"(?is)(?:option |choice )?\(?([A-J])(?:\)? is (?:the )?(?:correct|right)\b(?: \w+$)?|[).:]+|"
+    r"(?=$|\s*[-–]\s|\s+\(|\s+because\b|,\s+(?!(?:or|and|[A-J])\b)))[-–,\s]*(.*)"
+)
 CHOOSES = re.compile(
-    r".*(?:\b(?:option|choice)(?: is)?:?|\bit(?: i|['’])s|\bI (?:would )?(?:choose|pick|select)|\b(?:must|should|would) be|"
-    r"\b(?:hence|thus|therefore|so),?|\banswer [-–—]) (.+)",
-    re.IGNORECASE,
+    r"(?i).*\b(?:(?:option|choice)(?: is)?:?|it(?: i|['’])s|I (?:would )?(?:choose|pick|select)|"
+    r"(?:must|should|would) be|(?:hence|thus|therefore|so),?|answer [-–—]) (.+)"
 )
 # A second letter, in what follows the first one:
 SECOND = re.compile(
@@ -282,7 +270,7 @@ SECOND = re.compile(
 def choice_parts(text: str) -> tuple[str, str]:
     """The letter and the words of an option: `(B)`, `**B**`, `B. Paris`, `\\text{B}` and `Paris` have one or both."""
     text = re.sub(r"\\[,;!: ()\[\]]|~", " ", text).replace(r"\%", "%")
-    text = re.sub(r"\\(?:text|math)?(?:bf|rm|sf|it)?\b|[{}$*_`]", "", text).strip(" .\n\t")
+    text = re.sub(r"\\(?:text|math|rm|bf)(?:bf|rm|sf|it)?\b|[{}$*_`]", "", text).strip(" .\n\t")
     option = OPTION.fullmatch(text)
     letter, words = (option[1].upper(), option[2]) if option else ("", text)
     return letter, " ".join(words.lower().strip(" ()").split())
@@ -290,7 +278,7 @@ def choice_parts(text: str) -> tuple[str, str]:
 
 def choice_reference(answer: str) -> str:
     """`B`, or with the option's text `B. Paris`, so that the text alone is right too."""
-    final = (boxed(answer) if BOX.search(answer) else answer.rpartition("####")[2] or answer).strip()
+    final = final_reference(answer)
     if not choice_parts(final)[0]:
         raise ValueError(f"cannot find the letter of a choice in {answer[-80:]!r}")
     return final
@@ -299,13 +287,13 @@ def choice_reference(answer: str) -> str:
 def choice_verdict(response: str, answer: str) -> str:
     """Where `final_answer` finds nothing, a last line that is a letter alone, or the right option, counts as well. The
     letter counts, whatever follows it, unless that is a second letter or not the text of the reference."""
-    (right, text), given = choice_parts(answer), final_answer(response)[:LONGEST]
+    (right, text), given = choice_parts(answer), final_answer(response)
     if not given and r"\boxed" not in response:
         line = finished(response).strip().rpartition("\n")[2][-LONGEST:].replace("*", "")
         said = CHOOSES.fullmatch(line)
         letter, words = choice_parts(said[1] if said else line)
         given = f"{letter}. {words}" if letter and (said or words in ("", text)) else ""
-    if not given:
+    if not 0 < len(given) <= LONGEST:
         return "unparsed"
     letter, words = choice_parts(given)
     if not letter:
@@ -331,7 +319,7 @@ def load(name: str):
     if name in BUILT_IN:
         return BUILT_IN[name]
     path, _, function = name.rpartition(":")
-    if not path.endswith(".py") or not Path(path).is_file():
+    if not path.endswith(".py") or not os.path.isfile(path):
         raise ValueError(f"there is no {name!r}: use {', '.join(BUILT_IN)}, or FILE.py:FUNCTION of a file")
     verdict = runpy.run_path(path).get(function)
     if not callable(verdict):
@@ -370,6 +358,8 @@ def read_row(row: dict, verifier: str, instruction: str) -> dict:
             row = json.loads(row["jsonl"])
         if not isinstance(row, dict) or "jsonl" in row:
             raise ValueError("the row is no JSON object")
+    if isinstance(row.get("reward_model"), dict):  # verl's
+        row = row | {f"reward_model.{name}": value for name, value in row["reward_model"].items()}
     verifier, level = row.get("verifier") or verifier, row.get("level")
     problem, answer = column(row, "problem", PROBLEM), column(row, "answer", ANSWER)
     options, answer = lettered(row, answer) if verifier == "choice" else ([], answer)
@@ -388,12 +378,9 @@ def read_row(row: dict, verifier: str, instruction: str) -> dict:
 
 def column(row: dict, what: str, names: tuple[str, ...]):
     for name in names:
-        outer, _, inner = name.partition(".")
-        value = row.get(name, row.get(outer))
-        value = value.get(inner) if inner and isinstance(value, dict) else value
-        if not empty(value):
-            return value
-    raise ValueError(f"the {what} is empty: nothing in {', '.join(names)}, among its columns {', '.join(row)}")
+        if not empty(row.get(name)):
+            return row[name]
+    raise ValueError(f"nothing in {', '.join(names)}: the {what} is empty, or among the columns {', '.join(row)}")
 
 
 def lettered(row: dict, answer) -> tuple[list[str], str]:
@@ -441,7 +428,7 @@ def ask(job: tuple[str, str, str]) -> str:
         local.process = subprocess.Popen([sys.executable, __file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                                          text=True, start_new_session=True)  # Ctrl-C is not for it
     process = local.process
-    token = secrets.token_hex()  # a program that finds this pipe's other end still does not know it
+    token = os.urandom(16).hex()  # a program that finds this pipe's other end still does not know it
     with contextlib.suppress(OSError, ValueError, TypeError):
         process.stdin.write(json.dumps([token, *job]) + "\n")
         process.stdin.flush()
