@@ -254,7 +254,7 @@ def math_verdict(response: str, answer: str) -> str:
 # --------------------------------------------------------------------------------------------------------------- choice
 OPTION = re.compile(
     r"(?is)(?:option |choice )?\(?([A-J])(?:\)? is (?:the )?(?:correct|right)\b(?: \w+$)?|[).:]+|"
-    r"(?=$|\s*[-–]\s|\s+\(|\s+because\b|,\s+(?!(?:or|and|[A-J])\b)))[-–,\s]*(.*)"
+    r"(?=$|\s*[-–]\s|\s+\(|,\s+(?!(?:or|and|[A-J])\b)))[-–,\s]*(.*)"
 )
 CHOOSES = re.compile(
     r"(?i).*\b(?:(?:option|choice)(?: is)?:?|it(?: i|['’])s|I (?:would )?(?:choose|pick|select)|"
@@ -298,7 +298,7 @@ def choice_verdict(response: str, answer: str) -> str:
     letter, words = choice_parts(given)
     if not letter:
         return "right" if words and words == text else "wrong"
-    same_text = not text or not words or words.startswith("because") or re.match(re.escape(text) + r"(?!\w)", words)
+    same_text = not text or not words or re.match(re.escape(text) + r"(?!\w)", words)
     return "right" if letter == right and same_text and not SECOND.match(words.removeprefix(text)) else "wrong"
 
 
