@@ -77,11 +77,12 @@ SPELLINGS = [
     (r"(?<=\d)(?<!_\d)\(", r"\\cdot ("),  # 2(1.5) is no mixed number
     (r"^ *(?=[<>≤≥≠]|\\(?:[lg][et]q?(?:slant)?|neq?)\b)", "x "),
     (r"^(?:\w+ *= *)?-?\d{1,3}(?:,\d{3})+(?:\.\d+)?$", lambda m: m[0].replace(",", "")),
+    (r"^(?!.*\\\{).*\\pm.*$", lambda m: m[0].replace(r"\pm", "+") + "," + m[0].replace(r"\pm", "-")),
     (r"(\d*\.(\d*))\\overline\{(\d+)\}",
      lambda m: f"({m[1]}0+\\frac{{{m[3]}}}{{{'9' * len(m[3])}{'0' * len(m[2])}}})"),
 ]  # fmt: skip
 QUANTITY = re.compile(r"(.*?(?:[\d})]|\\pi))(\s*([A-Za-z](?:[A-Za-z\s/.]|\^\{?-?[1-9]\}?)*))", re.DOTALL)
-UNITS = set("""km cm mm nm kg mg lb oz ft yd mi mph kph ml mL hr min sec ms Hz kW kWh kJ kPa mol USD cc sq cu per
+UNITS = set("""km cm mm nm kg mg lb oz ft yd mi mph kph ml mL hr min sec ms Hz kW kWh kJ Pa kPa eV mol USD cc sq cu per
     square cubic people men women children feet foot inch meter metre mile yard hour minute day week month year
     dollar cent euro yen rupee degree gram kilogram kilometer centimeter millimeter milliliter pound ounce ton liter
     litre gallon quart pint cup tablespoon teaspoon second acre unit person m g s h l L N J W V A C in percent
@@ -162,7 +163,7 @@ def parse(text: str) -> tuple:
 
 
 def worth_parsing(text: str) -> bool:
-    return len(text) <= LONGEST and max(map(text.count, "([{")) <= MOST_BRACKETS
+    return len(text) <= LONGEST and max(map(text.count, "([{")) <= MOST_BRACKETS and "phantom" not in text
 
 
 def split_unit(text: str) -> tuple[str, str]:
