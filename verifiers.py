@@ -214,6 +214,8 @@ def same(a, b) -> bool:
         difference = abs(sympy.N(a / b, 400) - 1)
         if difference.is_Float:
             return bool(difference < 1e-300)
+    if isinstance(a, sympy.Expr) and isinstance(b, sympy.Expr):  # as a function of real numbers
+        a, b = (x.subs({s: sympy.Symbol(s.name, real=True) for s in x.free_symbols}) for x in (a, b))
     if isinstance(a, sympy.Tuple):
         a, b = b, a  # of a tuple that comes first it keeps the order
     return math_verify.verify(b, a, numeric_precision=400, allow_set_relation_comp=True, timeout_seconds=None)

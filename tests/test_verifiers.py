@@ -141,7 +141,7 @@ SAME = [  # (inside the box, reference)
     ("A=\\begin{pmatrix}0.5\\\\1\\end{pmatrix}", "A = \\begin{pmatrix}\\frac12\\\\1\\end{pmatrix}"),
     ("x\\in(1,\\frac42]", "x \\in (1, 2]"), ("\\sqrt{0.5}", "\\frac{\\sqrt2}{2}"), ("x = 0.5+1 = 1.5", "3/2"),
     ("x = \\frac{-1\\pm\\sqrt5}{2}", "\\frac{-1-\\sqrt5}{2}, \\frac{-1+\\sqrt5}{2}"), ("\\{\\pm 3\\}", "3, -3"),
-    ("12\\text{ eV}", "12"),
+    ("12\\text{ eV}", "12"), ("\\sqrt{4x^2}", "2|x|"), ("|x|^2", "x^2"), ("x^2>4", "(-\\infty,-2)\\cup(2,\\infty)"),
 ]  # fmt: skip
 DIFFERENT = [  # (inside the box, reference)
     ("2, 1", "x=1, y=2"), ("a=1, b=2", "x=1, y=2"), ("x=2, y=1", "x=1, y=2"),
@@ -177,6 +177,7 @@ DIFFERENT = [  # (inside the box, reference)
     ("0.25\\%", "\\frac14"), ("72J", "72"), ("72 x", "72"), ("x^o", "x"), ("1-\\frac{1}{2^{100}}", "1"), ("i^3", "i"),
     ("10\\%, 20\\%", "10, 20"), ("72 \\text{ approximately}", "72"), ("f(x)=2x+3", "f(x)=3x+3"), ("1.5, 2", "2, 2.5"),
     ("\\phantom{72}", "72"), ("\\phantom{7}2", "9"), ("\\frac{-1\\pm\\sqrt5}{2}", "\\frac{-1+\\sqrt5}{2}"), ("72\\pm 0", "72"),
+    ("\\sqrt{x^2}", "x"), ("a+bi", "a-bi"), ("z=3+2i", "z=3-2i"),
 ]  # fmt: skip
 
 
