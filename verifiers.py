@@ -16,8 +16,10 @@ Equality in `math` is math-verify's. What we do before it, and why:
     SPELLINGS               its parser refuses these signs and commands, or reads them as something else
     UNITS, split_unit       its own list of units also drops `more`, `less` and `square`
     Exact                   it compares decimals to six places after the point
-    repeated, nested sets   it takes 1, 1 for 1, and {{1}} for {1}
+    parse                   it takes 1, 1 for 1, {{1}} for {1}, and 2, 1 for x = 1, y = 2
     same, solution          it takes 72 for the solution of 1 = 72, and differences below 10^-15 for none
+    equal                   12.5% is not 12.5 to it, and (1, 2) is {1, 2}
+    worth_parsing           it reads what \\phantom hides, and takes minutes for deep nesting
     LITERAL, words          it drops a number's base, divides 12:30, and reads `listen` as a product of letters
 """
 
