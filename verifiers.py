@@ -7,35 +7,32 @@ A verifier gives a response one of four verdicts, of which only `right` earns th
     unparsed   there is no final answer to compare, or nothing readable in it
     error      the comparison itself failed or took too long
 
-A problem names its verifier:
-
-    math       numbers, expressions, sets, intervals, words
-    choice     a letter, or the text of that option
-    code       the last fenced block of the response, run against tests (sandbox.py)
-    FILE.py:FUNCTION   your own: function(response, answer) gives a verdict, or True or False
+A problem names its verifier: `math` (numbers, expressions, sets, intervals, words), `choice` (a letter, or the text of
+that option), `code` (the last fenced block, run against tests: sandbox.py), or your own as FILE.py:FUNCTION, where
+function(response, answer) gives a verdict, or True or False.
 
 Equality in `math` is math-verify's. What we do before it, and why:
 
-    SPELLINGS          signs and commands that its parser refuses, or reads as something else
-    split_unit         its own list of units also drops `more`, `less` and `square`
-    fraction           it compares decimals to six places after the point
-    same, solution     it takes 72 for the solution of 1 = 72, and differences below 10^-15 for none
-    LITERAL, words     it drops a number's base, divides 12:30, and reads `listen` as a product of letters
-    DENIED             it reads through \\phantom and \\neg
+    SPELLINGS               its parser refuses these signs and commands, or reads them as something else
+    UNITS, split_unit       its own list of units also drops `more`, `less` and `square`
+    Exact                   it compares decimals to six places after the point
+    parse                   it takes 1, 1 for 1, {{1}} for {1}, and 2, 1 for x = 1, y = 2
+    same, solution          it takes 72 for the solution of 1 = 72, and differences below 10^-15 for none
+    equal                   12.5% is not 12.5 to it, and (1, 2) is {1, 2}
+    worth_parsing           it reads what \\phantom hides, and takes minutes for deep nesting
+    LITERAL, words          it drops a number's base, divides 12:30, and reads `listen` as a product of letters
 """
 
 import contextlib
 import ctypes
 import functools
-import importlib.util
-import itertools
 import json
 import logging
 import os
 import random
 import re
 import resource
-import secrets
+import runpy
 import select
 import signal
 import subprocess
@@ -43,80 +40,74 @@ import sys
 import threading
 import traceback
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import latex2sympy2_extended as latex
 import math_verify
 import sympy
-from sympy.core.function import AppliedUndef
 
 import sandbox
 
 VERDICTS = ("right", "wrong", "unparsed", "error")
 MATH_CPU_S = 2  # of the processor, not of the clock, so that a busy machine gives the same verdicts
 JOB_WALL_S = sandbox.RUNS_WALL_S + 15  # then the interpreter is killed, whatever it is doing
-LONGEST, DEEPEST = 1000, 20  # characters and nested brackets of an answer that is worth parsing
+LONGEST, MOST_BRACKETS = 1000, 50  # characters, and brackets of a kind, of an answer that is worth parsing
 
 # ----------------------------------------------------------------------------------------------------------------- math
 BOX = re.compile(r"\\(?:boxed|fbox)\s*\{")
-JOINED = re.compile(
-    r"(?:[^A-Za-z=]|\\(?:text|q?quad)\b)*(?:(?:and|or)\b[^A-Za-z]*)?(?:[A-Za-z]\w?\s*=[^A-Za-z]*)?"
-)
-LISTED = re.compile(r"(?:(?!\b(?:no|not|but|wait|wrong|actually|instead|mistake|sorry|correct))[\s\S])*", re.IGNORECASE)
+JOINED = re.compile(r"(?:[^A-Za-z=]|\b(?:and|or|text|q?quad)\b|\b\w\w?\s*=)*")  # between two boxes of one answer
+LISTED = re.compile(r"(?is)(?:(?!\b(?:no|not|but|wait|wrong|actually|instead|mistake|sorry|correct)).)*")
 SAYS = re.compile(
-    r"(?:answer\W{0,4}(?:is|equals|(?:should|must|would|will|has to) be)\b:?|answer\W{0,2}:|<answer>|####)[*\s$]*",
-    re.IGNORECASE,
-)
-AROUND = re.compile(
-    r"^(?:[\s*$`_]|\\[\[(]|(?:approximately|about|roughly|exactly|simply|therefore|thus|then|equal to)\s)*|"
-    r"(?:[\s*$`_.]|\\[\])])+$"
+    r"(?i)(?:answer\W{0,4}(?:is|equals|(?:should|must|would|will|has to) be)\b:?|answer\W{0,2}[:=]|<answer>|####)"
+    r"(?:[*\s$`]|\\[\[(]|(?:therefore|thus|then|simply|equal to)\b)*"
 )
 AFTERTHOUGHT = re.compile(
     r"</answer>|,? (?:because|since)\b|, (?:as|which|so|where|when|but|not|i\.e\.)(?!\w)|; (?=[a-z]{2,} )| — |"
     r"\. +[A-Z]| \([a-z ]+\)"
 )
-DENIED = re.compile(r"\\(?:neg|lnot|not|[bx]?cancel|phantom)\b|^ *~|\\text\{[^}]*\b(?:not|wrong)\b")
-LITERAL = re.compile(r"\d\)?_|\d:\d\d(?!\d)|:.*:|\^T\b|\\[lc]?dots|\.\.|…|\d\"")  # bases, times, transposes, and so on
-INTEGER = re.compile(r"-?[1-9][0-9]{0,30}|0")
-DECIMAL = re.compile(r"(?<![\d.])(\d*)\.(?=[\d\\])(\d*)(?:\\overline\{(\d+)\})?")
-THOUSANDS = re.compile(r"(?:[A-Za-z]\w*\s*=\s*)?-?\d{1,3}(,\d{3})+(\.\d+)?")
-TEXT = re.compile(r"\\(?:text(?:bf|it|rm)?|mbox|mathrm)\s*\{([^{}]*)\}")
-SPELLINGS = [(re.compile(pattern), spelling) for pattern, spelling in (
-    ("[−–]", "-"), ("[·⋅]", r"\\cdot "), (r"×|(?<=\d) ?x ?(?=10\^)", r"\\times "), (r"°|\\degree\b", r"^\\circ "),
-    ("π", r"\\pi "), ("√", r"\\sqrt "), (r"\\lg\b", r"\\log"), ("∞", r"\\infty "), ("∪", r"\\cup "), ("≠", r"\\ne "),
-    ("≤|\\\\leq(?:slant|q)", r"\\le "), ("≥|\\\\geq(?:slant|q)", r"\\ge "),
-    ("∅|\\\\varnothing\\b", r"\\emptyset "), (r"\\lt\b", "<"), (r"\\gt\b", ">"), ("²", "^2"), ("³", "^3"),
-    (r"[€£¥₹]|\\?\$|\\! *|\\text\{(?:\\\$|Rs\. ?)\}", ""), (r"(?<!\\)\\[,;: ]|~", " "), (r"\\text\{,\}", ","),
-    (r"''", r"^{\\prime\\prime}"), (r"'", r"^{\\prime}"), (r"(\\circ\}?) *(?:\\(?:text|mathrm)\{)? *[CF]\b\}?", r"\1"),
-    (r"^ *(?:=|\\approx|≈) *", ""),
-    (r"\\?%|\\text\{ *percent *\}| per ?cent\b", r"\\%"), (r"(?<=\d)[eE]([+-]?\d+)\b", r"\\times 10^{\1}"),
-    (r"(?<=\d) (?=\d{3}(?!\d))", ""), (r"(?<![\d./])(\d+) +(\d+)/(\d+)(?![\d./])", r"\1\\frac{\2}{\3}"),
+LITERAL = re.compile(r"\d\)?_|\d:\d\d(?!\d)|:.*:|\^T\b|\\[lc]?dots|\.\.|\d\"")  # bases, times, transposes, dots
+NUMBER = re.compile(r"-?[0-9]{1,40}(?:\.[0-9]{1,40}|/[1-9][0-9]{0,40})?")
+TEXT = re.compile(r"\\(?:text(?:bf|it|rm)?|mbox|math(?:rm|bf))\s*\{([^{}]*)\}")
+UNICODE = str.maketrans({"–": "-", "·": r"\cdot ", "°": r"^\circ ", "√": r"\sqrt ", "∞": r"\infty ", "²": "^2",
+                         "³": "^3", "€": "", "£": "", "¥": "", "₹": ""})  # fmt: skip
+SPELLINGS = [
+    (r"\\?\$|\\! *|(?<!\\)\\[()\[\]]|\\text\{Rs\. ?\}", ""), (r"(?<!\\)\\[,;: ]|(?<=.)~", " "), (r"\\text\{,\}", ","),
+    (r"\\degree\b|(?<=\d)\^\{?o\}?$", r"^\\circ "), (r"(\\circ\}?) *(?:\\(?:text|mathrm)\{)? *[CF]\b\}?", r"\1"),
+    (r"\\lg\b", r"\\log"), (r"\\varnothing\b", r"\\emptyset "), (r"'", r"^{\\prime}"),
+    (r"^(?:[=≈ ]|\\approx\b|(\\text\{)? *(?:approximately|about|roughly|approx\.|exactly) *(?(1)\}))+", ""),
+    (r"\\?%", " percent"), (r"(?<=\d)[eE]([+-]?\d+)", r"\\times 10^{\1}"), (r"(?<=\d) ?x ?(?=10\^)", r"\\times "),
+    (r"\\sqrt *(\d+)", r"\\sqrt{\1}"), (r"(?<=\d) (?=\d{3}(?!\d))", ""), (r"(\d) +(\d+)/(\d+)", r"\1\\frac{\2}{\3}"),
     (r"(?<=\d)(?<!_\d)\(", r"\\cdot ("),  # 2(1.5) is no mixed number
-    (r"^ *([<>]|\\(?:le|ge|ne)q?\b)", r"x \1"),
-)]  # fmt: skip
-QUANTITY = re.compile(r"(.*?(?:[\d})]|\\pi))\s*([A-Za-z](?:[A-Za-z\s/.]|\^\{?-?[1-9]\}?)*)", re.DOTALL)
-UNITS = set("""km cm mm nm kg mg lb oz ft yd mi mph kph ml mL hr min sec ms Hz kW kWh kJ kPa mol USD cc sq cu per square
-    cubic people men women children feet foot inch meter metre mile yard hour minute day week month year old dollar cent
-    euro yen rupee degree gram kilogram kilometer centimeter millimeter milliliter pound ounce ton liter litre gallon
-    quart pint cup tablespoon teaspoon second acre unit person m g s h l L N J W V A in calorie mark point page piece
-    slice book letter word card coin ticket stamp sticker photo picture song question student teacher friend boy girl
-    kid member employee worker customer player passenger team animal bird cat dog cow goat chicken rabbit duck fish frog
-    apple orange banana lemon tomato egg cookie cake pie pizza cupcake candy candie sandwich meal serving fruit flower
-    rose tree plant seed leaf leave marble bead balloon ball block brick toy doll game pencil pen crayon notebook box
-    bag can bottle jar basket plate glass chair seat table room house car bus wheel shirt shoe hat gift item trip step
-    lap goal vote way integer triangle edge face""".split())  # the nouns that GSM8K asks for most, and what measures
+    (r"^ *(?=[<>≤≥≠]|\\(?:[lg][et]q?(?:slant)?|neq?)\b)", "x "),
+    (r"^(?:\w+ *= *)?-?\d{1,3}(?:,\d{3})+(?:\.\d+)?$", lambda m: m[0].replace(",", "")),
+    (r"^(?!.*\\\{).*\\pm.*$", lambda m: m[0].replace(r"\pm", "+") + "," + m[0].replace(r"\pm", "-")),
+    (r"(\d*\.(\d*))\\overline\{(\d+)\}",
+     lambda m: f"({m[1]}0+\\frac{{{m[3]}}}{{{'9' * len(m[3])}{'0' * len(m[2])}}})"),
+]  # fmt: skip
+QUANTITY = re.compile(r"(.*?(?:[\d})]|\\pi))(\s*([A-Za-z](?:[A-Za-z\s/.]|\^\{?-?[1-9]\}?)*))", re.DOTALL)
+UNITS = set("""km cm mm nm kg mg lb oz ft yd mi mph kph ml mL hr min sec ms Hz kW kWh kJ Pa kPa eV mol USD cc sq cu per
+    square cubic people men women children feet foot inch meter metre mile yard hour minute day week month year
+    dollar cent euro yen rupee degree gram kilogram kilometer centimeter millimeter milliliter pound ounce ton liter
+    litre gallon quart pint cup tablespoon teaspoon second acre unit person m g s h l L N J W V A C in percent
+    calorie mark point page piece slice book letter word card coin ticket stamp sticker photo song question student
+    friend boy girl kid customer passenger animal bird cat dog cow chicken fish apple orange banana tomato egg cookie
+    cake pie pizza cupcake candy candie sandwich serving fruit flower tree plant seed leaf leave marble bead balloon
+    ball block toy doll game pencil pen crayon notebook box bag can bottle glass chair seat room car wheel shirt shoe
+    item trip step way integer triangle old pack edge face""".split())  # what measures, and what GSM8K asks for most
 NORMALIZATION = latex.NormalizationConfig(units=False, malformed_operators=True, nits=False, boxed="none")
 CONVERSION = latex.latex2sympy2.ConversionConfig(lowercase_symbols=False)
-INEQUALITY = sympy.Ne, sympy.Gt, sympy.Ge, sympy.Lt, sympy.Le
+
+
+class Exact(latex.latex2sympy2._Latex2Sympy):
+    def parse_number(self, text: str):
+        """A decimal as a fraction."""
+        return sympy.Rational(text.replace(",", ""))
 
 
 def boxed(text: str, between: re.Pattern = JOINED) -> str:
     """What the last \\boxed{...} holds, braces nested to any depth, after what the boxes before it hold if all the text
     `between` matches. Empty if there is none or if it never closes, as in a response that was cut."""
     contents, end = [], 0
-    for box in BOX.finditer(text):
-        if box.start() < end:
-            continue  # it is inside another
+    while box := BOX.search(text, end):
         if contents and not between.fullmatch(text, end, box.start()):
             contents = []
         depth, end = 1, box.end()
@@ -134,8 +125,7 @@ def final_answer(response: str) -> str:
     response = finished(response)
     if r"\boxed" in response or r"\fbox" in response:
         return boxed(response)
-    said = [AFTERTHOUGHT.split(rest.split("\n")[0])[0] for rest in SAYS.split(response[-4000:])[1:]]
-    said = [AROUND.sub("", text) for text in said]
+    said = [AFTERTHOUGHT.split(rest.split("\n")[0])[0].strip(" *$`_.") for rest in SAYS.split(response[-4000:])[1:]]
     return next((text for text in reversed(said) if re.search(r"[\d\\]", text)), said[-1] if said else "")
 
 
@@ -146,130 +136,111 @@ def finished(response: str) -> str:
 
 @functools.lru_cache(4096)
 def parse(text: str) -> tuple:
-    """A final answer as a sympy object (None: unreadable); its unit, or the variable of the set that it describes; and
-    whether it is in percent. Decimals become fractions, so that nothing is compared as a float."""
+    """A final answer as a sympy object (None: unreadable), and its unit, or the variables that it gives values to."""
     if not worth_parsing(text):
-        return None, "", False
+        return None, ""
+    text = text.translate(UNICODE)
     for pattern, spelling in SPELLINGS:
-        text = pattern.sub(spelling, text)
-    text, percent = re.subn(r"\s*\\%$", "", text.strip(" $").rstrip(" .$"))
-    text, label = split_unit(text)
-    text = text.replace(",", "") if THOUSANDS.fullmatch(text) else text
-    text = DECIMAL.sub(fraction, text)
-    either = re.search(r"\bor\b", text) is not None
-    imaginary = re.search(r"(?<![A-Za-z\\])i(?![A-Za-z=])", text) is not None
+        text = re.sub(pattern, spelling, text)
+    text, label = split_unit(text.strip().rstrip("."))
+    if NUMBER.fullmatch(text):
+        return sympy.Rational(text), label
     degrees = re.search(r"\\(?:sin|cos|tan|cot|sec|csc)\b", text) is not None
     try:
-        text = latex.normalize_latex(text, NORMALIZATION)
-        value = latex.latex2sympy(text, None, not imaginary, degrees, None, CONVERSION)
+        value = Exact(None, None, degrees, CONVERSION).parse(latex.normalize_latex(text, NORMALIZATION))
+        value = value.subs("i", sympy.I) if sympy.Symbol("i") in value.free_symbols else value
     except Exception:
-        return None, "", False
-    value = value.subs(sympy.Symbol("i", real=False), sympy.I) if imaginary else value
-    parts = value.args if isinstance(value, (sympy.And, sympy.FiniteSet)) else [value]
-    if isinstance(value, sympy.Eq) and isinstance(value.rhs, sympy.Set):
-        value, label = value.rhs, str(value.lhs)
-    elif isinstance(value, sympy.FiniteSet) and len({part.lhs for part in parts if isinstance(part, sympy.Eq)}) > 1:
-        parts = sorted(parts, key=str)  # x = 1, y = 2 in the order of their names
-        label = ",".join(str(getattr(part, "lhs", "")) for part in parts)
-        value = sympy.Tuple(*(getattr(part, "rhs", part) for part in parts))
-    elif all(isinstance(part, INEQUALITY) for part in parts) and len(value.free_symbols) == 1:
+        return None, ""
+    parts = getattr(value, "_unsorted_args", [value])  # of a chain of relations, and of a set
+    names = {str(part.lhs) for part in parts if isinstance(part, sympy.Eq)}
+    if isinstance(value, sympy.FiniteSet) and (len(names) > 1 or len(parts) > len(value)):
+        label = ",".join(sorted(names))  # x = 1, y = 2 in the order of the names; and 1, 1 is not 1
+        value = sympy.Tuple(*(getattr(part, "rhs", part) for part in sorted(parts, key=str)))
+    elif not names and all(isinstance(part, sympy.Rel) for part in parts) and len(value.free_symbols) == 1:
         label = str(*value.free_symbols)
-        value = (sympy.Or if either else sympy.And)(*parts).as_set()
+        value = (sympy.Or if re.search(r"\bor\b", text) else sympy.And)(*parts).as_set()
+    nested = isinstance(value, sympy.FiniteSet) and any(isinstance(part, sympy.FiniteSet) for part in value)
     empty = value == sympy.S.EmptySet and text[-1] in ")]"  # (5, 3] is a mistake, and no other's equal
-    return None if empty or value in (sympy.nan, sympy.zoo) else value, label, bool(percent)
+    return None if nested or empty or value is sympy.zoo else value, label
 
 
 def worth_parsing(text: str) -> bool:
-    brackets = ((c in "({[") - (c in ")}]") for c in text)
-    deepest = max(itertools.accumulate(brackets, initial=0))
-    return len(text) <= LONGEST and deepest <= DEEPEST and not DENIED.search(text)
+    return len(text) <= LONGEST and max(map(text.count, "([{")) <= MOST_BRACKETS and "phantom" not in text
 
 
 def split_unit(text: str) -> tuple[str, str]:
     """`5 cm^2`, `18 dollars` and `\\text{72 km}` without their units, and the units. Only what is known to be one goes:
     the words of UNITS, because `72 million`, `72 opposites` and `72 or more` are not 72. A single letter is a unit
-    after a slash or in \\text{}, elsewhere a variable."""
+    after a slash, in \\text{} or, of J, N, W and V, after a space; elsewhere a variable."""
     plain = TEXT.sub(r" \1 ", text).strip()
     quantity = QUANTITY.fullmatch(plain)
     if not quantity:
         return text if re.search("[A-Za-z]", plain) else plain, ""
     words = re.findall("[A-Za-z]+", quantity[2])
     known = "squares" not in words and all({w, w.removesuffix("s"), w.removesuffix("es")} & UNITS for w in words)
-    variable = min(map(len, words)) == 1 and plain == text and "/" not in quantity[2]
+    variable = min(map(len, words)) == 1 and plain == text and not re.search(r"/|\s[JNWV]$", quantity[2])
     if not known or variable:
         return text, ""
     return quantity[1], re.sub(r"s\b|[\s{}.]", "", quantity[2])
 
 
-def fraction(decimal: re.Match) -> str:
-    """0.25 as 25/100, 0.1\\overline{6} as (16 − 1)/90."""
-    whole, fixed, repeated = decimal[1], decimal[2], decimal[3] or ""
-    numerator = int(whole + fixed + repeated) - (int(whole + fixed or 0) if repeated else 0)
-    denominator = (10 ** len(repeated) - bool(repeated)) * 10 ** len(fixed)
-    before, after = decimal.string[: decimal.start()], decimal.string[decimal.end() :]
-    bare = not re.search(r"[\d^_]\s*$", before) and not re.match(r"\s*[\^!]", after)
-    quotient = rf"\frac{{{numerator}}}{{{denominator}}}"
-    return quotient if bare else f"({quotient})"  # in parentheses the parser takes thirty times as long
-
-
 @functools.lru_cache(4096)
 def equal(given: str, answer: str) -> bool:
-    spaces = re.compile(r"\\[,;:! ]|\\left|\\right|[\s$]|(?<!\.)\.(?![\d.])")
-    spaceless = [spaces.sub("", TEXT.sub(r"\1", text)) for text in (given, answer)]
-    plain = [re.sub(r"[{}]|\((?=\w+\)_)|(?<=\w)\)(?=_)", "", text) for text in spaceless]
+    spaces = r"\\left|\\right|\\[,;:! ]|[\s$]|(?<!\\)[{}]|\((?=\w+\)_)|(?<=\w)\)(?=_)|(?<!\.)\.(?![\d.])"
+    plain = [re.sub(spaces, "", TEXT.sub(r"\1", text)) for text in (given, answer)]
     literally = plain[0].casefold() == plain[1].casefold()
-    if all(len(text) > 2 and text.isalpha() for text in plain) or any(LITERAL.search(text) for text in plain):
+    words = all(text.isalpha() and len(text) > (1 if literally else 2) for text in plain)  # but xy is yx
+    if given == answer or words or any(LITERAL.search(text) for text in plain):
         return literally
-    if literally and len(plain[0]) > 1 and plain[0].isalpha():
-        return True
-    if any(text.startswith("(") for text in spaceless) and any(text.startswith(r"\{") for text in spaceless):
+    if any(text.startswith("(") for text in plain) and any(text.startswith(r"\{") for text in plain):
         return False  # an order, and none
-    (a, label, percent), (b, other_label, other_percent) = parse(given), parse(answer)
+    (a, label), (b, other_label) = parse(given), parse(answer)
     if a is None or b is None or label and other_label and label != other_label:
         return plain[0] == plain[1]
-    if percent == other_percent:
-        return same(a, b)
-    return same(a, b) or (same(a / 100, b) if percent else same(a, b / 100))  # 50% is 50, and 0.5
+    percent, number = (a, b) if label == "percent" else (b, a)
+    if {label, other_label} == {"percent", ""} and isinstance(percent, sympy.Expr):  # 50% is 50, and 0.5
+        return same(percent / 100, number) or (abs(percent) < 1) is not sympy.true and same(percent, number)
+    return same(a, b)
 
 
 def same(a, b) -> bool:
     """math-verify's equality, but of numbers relative to their size, and of an equation with a number only where that
     is its solution."""
-    if is_equation(a) != is_equation(b):
+    if not isinstance(a, sympy.Eq) or not isinstance(b, sympy.Eq):
         a, b = solution(a), solution(b)
     if a is None or b is None:
         return False
     if a == b or all(isinstance(x, sympy.Rational) for x in (a, b)):
         return bool(a == b)
-    if isinstance(a, sympy.Eq) and isinstance(b, sympy.Eq) and b.free_symbols and not sympy.solve(b):
-        return same(a.lhs - a.rhs, b.lhs - b.rhs)  # x^2 = -1 and x^2 = -2 have the same real solutions: none
     if all(isinstance(x, sympy.Expr) and x.is_number for x in (a, b)):
-        difference = abs(sympy.N(a / b, 40) - 1)
-        if difference.is_Float and difference > 1e-30:
-            return False
+        difference = abs(sympy.N(a / b, 400) - 1)
+        if difference.is_Float:
+            return bool(difference < 1e-300)
+    if isinstance(a, sympy.Expr) and isinstance(b, sympy.Expr):  # as a function of real numbers
+        a, b = (x.subs({s: sympy.Symbol(s.name, real=True) for s in x.free_symbols}) for x in (a, b))
     if isinstance(a, sympy.Tuple):
         a, b = b, a  # of a tuple that comes first it keeps the order
     return math_verify.verify(b, a, numeric_precision=400, allow_set_relation_comp=True, timeout_seconds=None)
 
 
-def is_equation(value) -> bool:
-    return isinstance(value, sympy.Eq) or isinstance(value, sympy.And) and all(map(is_equation, value.args))
-
-
 def solution(value):
     """5 of x = 5, of x = 2 + 3 = 5 and of 2 + 3 = 5; nothing of 1 = 5 and 2x = 5."""
-    if not is_equation(value):
+    equations = value._unsorted_args if isinstance(value, sympy.And) else [value]
+    if not all(isinstance(equation, sympy.Eq) for equation in equations):
         return value
-    equations = getattr(value, "_unsorted_args", [value])
     *sides, last = equations[0].lhs, *(equation.rhs for equation in equations)
-    named = isinstance(sides[0], AppliedUndef) or latex.is_expr_of_only_symbols(sides[0])
+    named = isinstance(sides[0], sympy.core.function.AppliedUndef) or latex.is_expr_of_only_symbols(sides[0])
     return last if all(same(last, side) for side in sides[named:]) else None
 
 
-def math_reference(answer: str) -> str:
+def final_reference(answer: str) -> str:
     """The final answer of a dataset's solution: after GSM8K's ####, else in its boxes, else all of it."""
-    final = answer.rpartition("####")[2].strip().split("\n")[0] if "####" in answer else answer
-    final = (boxed(final) if BOX.search(final) else final).strip(" \n\t$")
+    final = answer.rpartition("####")[2]
+    return (boxed(final) if BOX.search(final) else final).strip(" \n\t$")
+
+
+def math_reference(answer: str) -> str:
+    final = final_reference(answer)
     if not final or not worth_parsing(final):
         raise ValueError(f"cannot parse the answer {answer[-80:]!r}")
     return final
@@ -279,10 +250,6 @@ def math_verdict(response: str, answer: str) -> str:
     given = final_answer(response)
     if not given:
         return "unparsed"
-    if given == answer:
-        return "right"
-    if INTEGER.fullmatch(given) and INTEGER.fullmatch(answer):
-        return "wrong"  # as math-verify would say, a millisecond later
     several = boxed(finished(response), LISTED) if "," in answer else ""
     if equal(given, answer) or several and equal(several, answer):
         return "right"
@@ -290,30 +257,33 @@ def math_verdict(response: str, answer: str) -> str:
 
 
 # --------------------------------------------------------------------------------------------------------------- choice
+OPTION = re.compile(
+    r"(?is)(?:option |choice )?\(?([A-J])(?:\)? is (?:the )?(?:correct|right)\b(?: \w+$)?|[).:]+|"
+    r"(?=$|\s*[-–]\s|\s+\(|,\s+(?!(?:or|and|[A-J])\b)))[-–,\s]*(.*)"
+)
 CHOOSES = re.compile(
-    r".*(?:\b(?:option|choice)(?: is)?:?|\bit(?: i|['’])s|\bI (?:choose|pick|select)|\b(?:must|should|would) be|"
-    r"\b(?:hence|thus|therefore|so),?|\banswer [-–—]) (.+)",
-    re.IGNORECASE,
+    r"(?i).*\b(?:(?:option|choice)(?: is)?:?|it(?: i|['’])s|I (?:would )?(?:choose|pick|select)|"
+    r"(?:must|should|would) be|(?:hence|thus|therefore|so),?|answer [-–—]) (.+)"
 )
 # A second letter, in what follows the first one:
-SECOND = re.compile(r"^(?:and|or|,|/|&|is)\b|(?:^|[.,;:]\s+|\()\(?[a-j](?:[.):](?:\s|$)|$)|[\s(][a-j][.):]\s+\S")
+SECOND = re.compile(
+    r"(?!(?:none|all|both|neither) )(?:(?:and|or|but|is|[,/&])\b|"
+    r".*?(?:(?:^|[.,;:]\s+|\()\(?[a-j](?:[.):](?:\s|$)|$)|[\s(][a-j][.):]\s+\S))"
+)
 
 
 def choice_parts(text: str) -> tuple[str, str]:
     """The letter and the words of an option: `(B)`, `**B**`, `B. Paris`, `\\text{B}` and `Paris` have one or both."""
-    text = re.sub(r"\\[,;!: ()]|~|\\(?:rm|bf|mathsf)\b", " ", text).replace(r"\%", "%")
-    text = re.sub(r"\\(?:text|textbf|mathrm|mathbf)\b|[{}$*_`]", "", text).strip(" .\n\t")
-    text = re.sub(r"(?i)^((?:option )?\(?[A-J]\)?) is (?:the )?(?:correct|right)(?: \w+)?$", r"\1", text)
-    bare = r"([A-J])(?=$|\s*[-–]\s|,\s+(?!or\b|and\b|[A-J]\b)|\s+\(|\s+because\b)"
-    pattern = rf"(?:option |choice )?(?:\(([A-J])\):?|([A-J])[).:]|{bare})[-–,\s]*(.*)"
-    option = re.fullmatch(pattern, text, re.DOTALL | re.IGNORECASE)
-    letter, words = ("".join(filter(None, option.groups()[:3])).upper(), option[4]) if option else ("", text)
+    text = re.sub(r"\\[,;!: ()\[\]]|~", " ", text).replace(r"\%", "%")
+    text = re.sub(r"\\(?:text|math|rm|bf)(?:bf|rm|sf|it)?\b|[{}$*_`]", "", text).strip(" .\n\t")
+    option = OPTION.fullmatch(text)
+    letter, words = (option[1].upper(), option[2]) if option else ("", text)
     return letter, " ".join(words.lower().strip(" ()").split())
 
 
 def choice_reference(answer: str) -> str:
     """`B`, or with the option's text `B. Paris`, so that the text alone is right too."""
-    final = (boxed(answer) if BOX.search(answer) else answer.rpartition("####")[2] or answer).strip()
+    final = final_reference(answer)
     if not choice_parts(final)[0]:
         raise ValueError(f"cannot find the letter of a choice in {answer[-80:]!r}")
     return final
@@ -322,22 +292,19 @@ def choice_reference(answer: str) -> str:
 def choice_verdict(response: str, answer: str) -> str:
     """Where `final_answer` finds nothing, a last line that is a letter alone, or the right option, counts as well. The
     letter counts, whatever follows it, unless that is a second letter or not the text of the reference."""
-    given, right = final_answer(response), choice_parts(answer)
+    (right, text), given = choice_parts(answer), final_answer(response)
     if not given and r"\boxed" not in response:
-        last_line = finished(response).strip().rpartition("\n")[2][-LONGEST:].replace("*", "")
-        said = CHOOSES.fullmatch(last_line)
-        last_line = said[1] if said else last_line
-        letter, words = choice_parts(last_line)
-        given = last_line if letter and (said or words in ("", right[1])) else ""
-    if not given or len(given) > LONGEST:
+        line = finished(response).strip().rpartition("\n")[2][-LONGEST:].replace("*", "")
+        said = CHOOSES.fullmatch(line)
+        letter, words = choice_parts(said[1] if said else line)
+        given = f"{letter}. {words}" if letter and (said or words in ("", text)) else ""
+    if not 0 < len(given) <= LONGEST:
         return "unparsed"
     letter, words = choice_parts(given)
     if not letter:
-        return "right" if words and words == right[1] else "wrong"
-    same_words = re.match(re.escape(right[1]) + r"(?!\w)", words) if words else True
-    several = SECOND.search(words.removeprefix(right[1]))
-    same_words = not several and (same_words or not right[1])
-    return "right" if letter == right[0] and (same_words or words.startswith("because")) else "wrong"
+        return "right" if words and words == text else "wrong"
+    same_text = not text or not words or re.match(re.escape(text) + r"(?!\w)", words)
+    return "right" if letter == right and same_text and not SECOND.match(words.removeprefix(text)) else "wrong"
 
 
 # ----------------------------------------------------------------------------------------------------------------- pool
@@ -346,6 +313,9 @@ BUILT_IN = {
     "choice": (choice_reference, choice_verdict),
     "code": (sandbox.code_reference, sandbox.code_verdict),
 }
+PLAIN, LETTERS = (str, int, float), "ABCDEFGHIJ"
+PROBLEM = "problem", "question", "prompt", "Question"  # columns, of which the first that has a value counts
+ANSWER = "answer", "solution", "reward_model.ground_truth", "test_list", "test", "answerKey", "Correct Answer"
 
 
 @functools.cache
@@ -354,35 +324,34 @@ def load(name: str):
     if name in BUILT_IN:
         return BUILT_IN[name]
     path, _, function = name.rpartition(":")
-    if not path.endswith(".py") or not Path(path).is_file():
+    if not path.endswith(".py") or not os.path.isfile(path):
         raise ValueError(f"there is no {name!r}: use {', '.join(BUILT_IN)}, or FILE.py:FUNCTION of a file")
-    spec = importlib.util.spec_from_file_location(Path(path).stem, path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    if not callable(getattr(module, function, None)):
+    verdict = runpy.run_path(path).get(function)
+    if not callable(verdict):
         raise ValueError(f"{path} has no function {function!r} to verify with")
-    return str, getattr(module, function)
-
-
-PLAIN, LETTERS = (str, int, float), "ABCDEFGHIJ"
-PROBLEM = "problem", "question", "prompt", "Question"  # columns, of which the first that has a value counts
-ANSWER = "answer", "solution", "reward_model.ground_truth", "test_list", "test", "answerKey", "Correct Answer"
+    return str, verdict
 
 
 def reference(answer, verifier: str = "math") -> str:
     """The dataset's answer, a text, a number or a list or dict of them, in the form that `verify` wants; for `math`
     a list is several answers. Raises ValueError when it cannot be read."""
-    if isinstance(answer, list) and verifier in ("math", "choice") and all(isinstance(x, PLAIN) for x in answer):
-        answer = ", ".join(map(str, answer))
-    elif isinstance(answer, (list, dict)) and answer and verifier not in ("math", "choice"):
+    if isinstance(answer, (list, dict)) and answer and verifier not in ("math", "choice"):
         answer = json.dumps(answer, default=str)
-    if answer in (None, [], {}) or not str(answer).strip():
+    elif isinstance(answer, list) and all(isinstance(x, PLAIN) for x in answer):
+        answer = ", ".join(map(str, answer))
+    elif isinstance(answer, float):
+        if abs(answer) >= 2**53:
+            raise ValueError(f"the answer {answer!r} may have lost digits as a floating-point number: write it as text")
+        answer = f"{answer:.15g}"  # 0.1 + 0.2 is 0.3
+    if empty(answer):
         raise ValueError("the answer is empty")
     if not isinstance(answer, PLAIN):
         raise ValueError(f"the answer is neither a text nor a number: {answer!r:.80}")
-    if isinstance(answer, float) and abs(answer) >= 2**53:
-        raise ValueError(f"the answer {answer!r} may have lost digits as a floating-point number: write it as text")
     return load(verifier)[0](str(answer))
+
+
+def empty(value) -> bool:
+    return value in (None, [], {}) or not str(value).strip()
 
 
 def read_row(row: dict, verifier: str, instruction: str) -> dict:
@@ -394,19 +363,17 @@ def read_row(row: dict, verifier: str, instruction: str) -> dict:
             row = json.loads(row["jsonl"])
         if not isinstance(row, dict) or "jsonl" in row:
             raise ValueError("the row is no JSON object")
+    if isinstance(row.get("reward_model"), dict):  # verl's
+        row = row | {f"reward_model.{name}": value for name, value in row["reward_model"].items()}
     verifier, level = row.get("verifier") or verifier, row.get("level")
-    problem, answer = column(row, "problem", *PROBLEM), column(row, "answer", *ANSWER)
-    options = options_of(row) if verifier == "choice" else {}
-    if options:
-        answer = right_option(answer, options)
-    if verifier == "code" and answer == row.get("test_list"):
-        setup = row.get("test_setup_code") or ""
-        answer = [*(row.get("test_imports") or []), *([setup] if setup else []), *answer]  # MBPP
-    if verifier == "code" and answer == row.get("test") and row.get("entry_point"):
-        answer = {"test": answer, "entry_point": row["entry_point"]}  # HumanEval
+    problem, answer = column(row, "problem", PROBLEM), column(row, "answer", ANSWER)
+    options, answer = lettered(row, answer) if verifier == "choice" else ([], answer)
+    if answer == row.get("test_list"):  # MBPP
+        answer = [*filter(None, [*(row.get("test_imports") or []), row.get("test_setup_code"), *answer])]
+    if answer == row.get("test") and row.get("entry_point"):  # HumanEval
+        answer = {"test": answer, "entry_point": row["entry_point"]}
     if isinstance(problem, str):
-        lines = [problem, *(f"{letter}. {option}" for letter, option in zip(LETTERS, options.values()))]
-        problem = [{"role": "user", "content": "\n".join([*lines, "", instruction]).strip()}]
+        problem = [{"role": "user", "content": "\n".join([problem, *options, "", instruction]).strip()}]
     for turn in problem if isinstance(problem, list) else [problem]:
         if not isinstance(turn, dict) or not all(isinstance(turn.get(key), str) for key in ("role", "content")):
             raise ValueError(f"the problem is neither a text nor chat turns of role and content: {problem!r:.80}")
@@ -414,42 +381,37 @@ def read_row(row: dict, verifier: str, instruction: str) -> dict:
                 level="" if level is None else str(level))
 
 
-def column(row: dict, what: str, *names: str):
+def column(row: dict, what: str, names: tuple[str, ...]):
     for name in names:
-        outer, _, inner = name.partition(".")
-        value = row.get(name, row.get(outer))
-        value = value.get(inner) if inner and isinstance(value, dict) else value
-        if value not in (None, [], {}) and str(value).strip():
-            return value
-    if any(name in row for name in names):
-        raise ValueError(f"the {what} is empty")
-    raise ValueError(f"nothing in {', '.join(names)}, among its columns {', '.join(row)}")
+        if not empty(row.get(name)):
+            return row[name]
+    raise ValueError(f"nothing in {', '.join(names)}: the {what} is empty, or among the columns {', '.join(row)}")
 
 
-def options_of(row: dict) -> dict[str, str]:
-    """The options of a multiple choice by their labels, from a list (MMLU, MMLU-Pro), a dict, lists of text and label
-    (ARC) or GPQA's columns, which are shuffled, always in the same way. Empty if the row has none."""
+def lettered(row: dict, answer) -> tuple[list[str], str]:
+    """The options of a multiple choice as `A. Rome`, and the right one of them. They are a list (MMLU, MMLU-Pro), a
+    dict, lists of text and label (ARC) or GPQA's columns, which are shuffled, always in the same way; the answer is a
+    label, a text, a letter in some spelling or an index. Without options, none and the answer."""
     options, labels = row.get("options") or row.get("choices") or [], LETTERS
     if "Correct Answer" in row:
         options = [row["Correct Answer"], *(row.get(f"Incorrect Answer {i}") for i in (1, 2, 3))]
         random.Random(str(options)).shuffle(options)
     elif isinstance(options, dict):
-        labels, options = options.get("label") or list(options), options.get("text") or list(options.values())
+        labels, options = options.get("label") or [*options], options.get("text") or [*options.values()]
     texts = isinstance(options, list) and all(isinstance(option, PLAIN) for option in options)
     if not texts or len(options) > len(LETTERS):
         raise ValueError(f"the options are not a list of at most {len(LETTERS)} texts: {options!r:.80}")
-    return {str(label): str(option).strip() for label, option in zip(labels, options)}
-
-
-def right_option(answer, options: dict[str, str]) -> str:
-    """`B. Paris`, of an answer that is its label, its text, its letter in some spelling or its index."""
-    text, positions, texts = str(answer).strip(), [*map(str, range(len(options)))], [*options.values()]
-    for names in [positions] if isinstance(answer, int) else [[*options], texts, positions, LETTERS[: len(texts)]]:
-        for name in (text, choice_parts(text)[0]):
-            if name and name in names:
-                i = [*names].index(name)
-                return f"{LETTERS[i]}. {texts[i]}"
-    raise ValueError(f"the answer {text!r:.80} is none of the options")
+    if not options:
+        return [], answer
+    texts, name = [str(option).strip() for option in options], str(answer).strip()
+    indices = [*map(str, range(len(texts)))]
+    known = [indices] if isinstance(answer, int) else [LETTERS, indices, texts, map(str, labels)]
+    places = {spelling: i for spellings in known for i, spelling in zip(range(len(texts)), spellings)}
+    place = places.get(name, places.get(choice_parts(name)[0]))
+    if place is None:
+        raise ValueError(f"the answer {name!r:.80} is none of the options")
+    lines = [f"{letter}. {text}" for letter, text in zip(LETTERS, texts)]
+    return lines, lines[place]
 
 
 def verify(jobs: list[tuple[str, str, str]], workers: int | None = None) -> list[str]:
@@ -465,33 +427,24 @@ local = threading.local()  # each thread of a pool feeds an interpreter of its o
 
 def ask(job: tuple[str, str, str]) -> str:
     """A job that takes too much time or memory is an error; its interpreter is killed, the next job gets another."""
-    process, seconds = getattr(local, "process", None), JOB_WALL_S
-    if process is None:
-        pipes = dict(stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        process = subprocess.Popen([sys.executable, __file__], start_new_session=True, **pipes)
-        local.process, seconds = process, JOB_WALL_S + 120  # it imports math-verify; Ctrl-C is not for it
-    token = secrets.token_hex()  # a program that finds this pipe's other end still does not know it
-    try:
+    seconds = JOB_WALL_S
+    if not hasattr(local, "process"):
+        seconds += 120  # it imports math-verify
+        local.process = subprocess.Popen([sys.executable, __file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                                         text=True, start_new_session=True)  # Ctrl-C is not for it
+    process = local.process
+    token = os.urandom(16).hex()  # a program that finds this pipe's other end still does not know it
+    with contextlib.suppress(OSError, ValueError, TypeError):
         process.stdin.write(json.dumps([token, *job]) + "\n")
         process.stdin.flush()
         if select.select([process.stdout], [], [], seconds)[0]:
             answered, verdict = json.loads(process.stdout.readline())
             if answered == token:
                 return verdict
-    except (OSError, ValueError, TypeError):
-        pass
     process.kill()
     process.wait()
-    local.process = None
+    del local.process
     return "error"
-
-
-class OutOfTime(BaseException):
-    """Not an Exception: sympy catches those."""
-
-
-def out_of_time(*_):
-    raise OutOfTime
 
 
 def work():
@@ -500,7 +453,7 @@ def work():
     libc.prctl(DIE_WITH_PARENT, signal.SIGKILL), libc.prctl(ADOPT_ORPHANS, 1)
     sandbox.undumpable()
     resource.setrlimit(resource.RLIMIT_AS, (sandbox.MEMORY, sandbox.MEMORY))
-    signal.signal(signal.SIGPROF, out_of_time)
+    signal.signal(signal.SIGPROF, signal.default_int_handler)  # a KeyboardInterrupt: sympy catches every Exception
     logging.disable(logging.CRITICAL)
     replies = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what a verifier prints is no verdict
@@ -512,7 +465,7 @@ def work():
             verdict = {True: "right", False: "wrong"}.get(verdict, verdict)
             if verdict not in VERDICTS:
                 raise ValueError(f"{name} must return True, False or one of {VERDICTS}, not {verdict!r}")
-        except (Exception, OutOfTime):
+        except BaseException:
             verdict = "error"
             if name not in BUILT_IN:
                 traceback.print_exc()  # the author of the verifier wants to see it

@@ -66,6 +66,8 @@ def test_options_that_are_no_texts_or_too_many():
         (0, "math", "0"),
         (2**80 + 1, "math", str(2**80 + 1)),
         (0.5, "math", "0.5"),
+        (0.1 + 0.2, "math", "0.3"),
+        (72.0, "math", "72"),
         (["3", "4"], "math", "3, 4"),
         ([3, 4], "math", "3, 4"),
         (["72"], "math", "72"),

@@ -133,7 +133,15 @@ SAME = [  # (inside the box, reference)
     ("5 years old", "5"), ("7 days", "7"), ("\\approx 72", "72"), ("C(5,2)", "C(5,2)"), ("2:3", "2 : 3"),
     ("(1011)_2", "1011_2"), ("x=1,080", "1080"), ("√2", "\\sqrt2"), ("i^2", "-1"), ("\\lg 100", "2"),
     ("6.02 x 10^{23}", "6.02e23"), ("45\\degree", "45°"), ("¥50", "50"), ("50 yen", "50"), ("24 eggs", "24"),
-    ("3\\text{ boxes}", "3"), ("x^2+1=0", "1+x^2=0"),
+    ("3\\text{ boxes}", "3"), ("x^2+1=0", "1+x^2=0"), ("72 J", "72"), ("72 N", "72"), ("72\\text{ C}", "72"), ("5\\text{ V}", "5"),
+    ("45^o", "45"), ("45^{o}", "45^\\circ"), ("1.6\\times10^{-19}\\text{ C}", "1.6\\times10^{-19}"),
+    ("\\text{approximately } 72", "72"), ("\\text{about }72\\text{ km}", "72"), ("2(3)", "6"), ("-7 1/2", "-7.5"),
+    ("3\\sqrt13", "3\\sqrt{13}"), ("√10", "\\sqrt{10}"), ("PV=nRT", "P=\\frac{nRT}{V}"), ("z=3+2i", "3+2i"),
+    ("1\\%", "1"), ("100\\%", "1"), ("0.5\\%", "0.005"), ("(1+i)^2", "2i"), ("1.5, 2.5", "5/2, 3/2"),
+    ("A=\\begin{pmatrix}0.5\\\\1\\end{pmatrix}", "A = \\begin{pmatrix}\\frac12\\\\1\\end{pmatrix}"),
+    ("x\\in(1,\\frac42]", "x \\in (1, 2]"), ("\\sqrt{0.5}", "\\frac{\\sqrt2}{2}"), ("x = 0.5+1 = 1.5", "3/2"),
+    ("x = \\frac{-1\\pm\\sqrt5}{2}", "\\frac{-1-\\sqrt5}{2}, \\frac{-1+\\sqrt5}{2}"), ("\\{\\pm 3\\}", "3, -3"),
+    ("12\\text{ eV}", "12"), ("\\sqrt{4x^2}", "2|x|"), ("|x|^2", "x^2"), ("x^2>4", "(-\\infty,-2)\\cup(2,\\infty)"),
 ]  # fmt: skip
 DIFFERENT = [  # (inside the box, reference)
     ("2, 1", "x=1, y=2"), ("a=1, b=2", "x=1, y=2"), ("x=2, y=1", "x=1, y=2"),
@@ -164,7 +172,12 @@ DIFFERENT = [  # (inside the box, reference)
     ("x^2=-1", "x^2=-2"), ("x^2+1=0", "x^2+2=0"), ("R+r", "2r"), ("x", "X"), ("A^T", "A"), ("~p", "p"), ("(5,3]", "(4,2]"),
     ("5\\ldots", "5"), ("5...", "5"), ("5\"", "5"), ("72 negatives", "72"), ("5 opposites", "5"), ("5 reciprocals", "5"),
     ("5 myriads", "5"), ("5 kilos", "5"), ("5 basis points", "5"), ("3 squares", "3"), ("30 radians", "30^\\circ"),
-    ("(1011)_2", "(1011)_3"),
+    ("(1011)_2", "(1011)_3"), ("1,1", "1"), ("2, 2", "2"), ("1, 1, 2", "1, 2"), ("3,5,5", "3,5"),
+    ("\\{\\{1\\},\\{2\\}\\}", "\\{1,2\\}"), ("\\{\\{1,2\\}\\}", "\\{1,2\\}"), ("0.5\\%", "0.5"), ("0.5", "0.5\\%"),
+    ("0.25\\%", "\\frac14"), ("72J", "72"), ("72 x", "72"), ("x^o", "x"), ("1-\\frac{1}{2^{100}}", "1"), ("i^3", "i"),
+    ("10\\%, 20\\%", "10, 20"), ("72 \\text{ approximately}", "72"), ("f(x)=2x+3", "f(x)=3x+3"), ("1.5, 2", "2, 2.5"),
+    ("\\phantom{72}", "72"), ("\\phantom{7}2", "9"), ("\\frac{-1\\pm\\sqrt5}{2}", "\\frac{-1+\\sqrt5}{2}"), ("72\\pm 0", "72"),
+    ("\\sqrt{x^2}", "x"), ("a+bi", "a-bi"), ("z=3+2i", "z=3-2i"),
 ]  # fmt: skip
 
 
@@ -363,6 +376,13 @@ def test_choices_in_every_spelling(spelling, frame):
         ("Answer - C", "C", "right"),
         ("It is not (A). It is (B).", "A", "wrong"),
         ("It is (A) or (B)", "A", "wrong"),
+        ("\\boxed{D) None of A, B, C}", "D", "right"),
+        ("\\boxed{D. Both A and B}", "D", "right"),
+        ("\\boxed{D) None of A, B, C}", "D. None of A, B, C", "right"),
+        ("\\boxed{A, but also B}", "A", "wrong"),
+        ("\\boxed{A. x, B}", "A", "wrong"),
+        ("I would choose C.", "C", "right"),
+        ("Option C is the correct answer.", "C", "right"),
     ],
 )
 def test_choices(response, answer, expected):
