@@ -4,6 +4,7 @@ import ast
 import dataclasses
 import importlib
 import itertools
+import os
 import re
 import subprocess
 import sys
@@ -253,7 +254,7 @@ def test_the_forks_train(tmp_path, number, name):
     fork(number, tmp_path, name)
     small = dict(steps=1, problems=2, group_size=4, eval_problems=2, eval_samples=1, name="run")
     command = [sys.executable, f"{name}.py", *command_line(TOY | small)]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env={"PYTHONPATH": str(ROOT)})
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env=os.environ | {"PYTHONPATH": str(ROOT)})
     assert done.returncode == 0, done.stderr[-3000:]
     assert (tmp_path / "runs/run/step_000001/model.safetensors").exists()
 
