@@ -170,8 +170,8 @@ def test_bad_flags(flags, sentence):
 
 BAD_DATA = [
     ([], "cannot load|has no rows"),
-    ([{"text": "?", "label": "1"}], "row 0: the .* is empty: nothing in problem, question, prompt.* columns .*text, label"),
-    ([{"problem": "?", "label": "1"}], "row 0: the .* is empty: nothing in answer, solution, reward_model.ground_truth"),
+    ([{"text": "?", "label": "1"}], "is empty: nothing in problem, question, prompt.* columns .*text, label"),
+    ([{"problem": "?", "label": "1"}], "is empty: nothing in answer, solution, reward_model.ground_truth"),
     ([{"problem": "?", "answer": "1"}, {"problem": "?", "answer": None}], "row 1: .*or pass --skip-bad-rows"),
     ([{"problem": "?", "answer": "1"}, {"problem": "?", "answer": "\\boxed{}"}], r"row 1: cannot parse"),
     ([{"prompt": "?", "reward_model": {"style": "rule"}}], "nothing in answer, solution, reward_model.ground_truth"),
