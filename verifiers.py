@@ -385,7 +385,7 @@ def column(row: dict, what: str, names: tuple[str, ...]):
     for name in names:
         if not empty(row.get(name)):
             return row[name]
-    raise ValueError(f"nothing in {', '.join(names)}: the {what} is empty, or among the columns {', '.join(row)}")
+    raise ValueError(f"the {what} is empty: nothing in {', '.join(names)}, among its columns {', '.join(row)}")
 
 
 def lettered(row: dict, answer) -> tuple[list[str], str]:

@@ -4,10 +4,14 @@ a sentence must say what is not supported.
     python -m pytest tests/test_models.py           # a family of each kind
     python -m pytest tests/test_models.py --slow    # every family
     python tests/test_models.py                     # every family, into results/families.md
+
+One process trains them one after another, without compiling: apart from the tests' own, which have another engine.
 """
 
 import json
 import os
+import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
@@ -75,7 +79,7 @@ FAMILIES = {
     "Falcon-H1": ("falcon_h1", dict(lm_head_multiplier=0.5)),
 }
 FAST = "Llama, tied", "Gemma 2", "OLMo-2", "GPT-2", "Cohere", "OLMoE", "Falcon-H1"
-INEXACT = {"Apertus": "vLLM keeps the alphas of xIELU in bfloat16, the trainer in float32: a gap of 1e-4 to 2e-4"}
+INEXACT = {"Apertus": "vLLM keeps the alphas of xIELU in bfloat16, the trainer in float32: a gap of 1e-4 to 1e-3"}
 REFUSED = {
     "Falcon-H1": "FalconH1ForCausalLM changes its logits",
     "GPT-OSS": "the sync of weights fails",
@@ -124,20 +128,26 @@ def marks(family: str) -> list:
     return slow + ([pytest.mark.xfail(strict=True, reason=INEXACT[family])] if family in INEXACT else [])
 
 
+@pytest.fixture(scope="module")
+def results(request):
+    """What `train` says of each family, and of Llama with a sync that does nothing."""
+    families = FAMILIES if request.config.getoption("--slow") else FAST
+    done = subprocess.run([sys.executable, __file__, *families, "no sync"], capture_output=True, text=True,
+                          env=os.environ | {"TORCHDYNAMO_DISABLE": "1", "VLLM_USE_AOT_COMPILE": "0"})
+    assert done.returncode == 0, done.stderr[-3000:]
+    return json.loads(done.stdout.splitlines()[-1])
+
+
 @pytest.mark.parametrize("family", [pytest.param(family, marks=marks(family)) for family in FAMILIES])
-def test_sampler_and_trainer_agree_or_a_sentence_says_what_is_not_supported(family, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    gaps = train(family, tmp_path)
+def test_sampler_and_trainer_agree_or_a_sentence_says_what_is_not_supported(family, results):
     if family in REFUSED:
-        assert REFUSED[family] in gaps
+        assert REFUSED[family] in results[family]
     else:
-        assert len(gaps) == 3 and max(gaps) < 1e-4, gaps
+        assert len(results[family]) == 3 and max(results[family]) < 1e-4
 
 
-def test_weights_that_do_not_arrive_are_blamed_on_the_sync(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(grpo, "sync_weights", print)
-    assert "the sync of weights fails" in train("Llama", tmp_path)
+def test_weights_that_do_not_arrive_are_blamed_on_the_sync(results):
+    assert "the sync of weights fails" in results["no sync"]
 
 
 def table():
@@ -153,5 +163,9 @@ def table():
             print("|", " | ".join([family, model_type, *cells]), "|", file=file)
 
 
-if __name__ == "__main__":
+if __name__ == "__main__" and sys.argv[1:]:
+    said = {family: train(family, Path(tempfile.mkdtemp())) for family in sys.argv[1:-1]}
+    grpo.sync_weights = print
+    print("\n" + json.dumps(said | {"no sync": train("Llama", Path(tempfile.mkdtemp()))}))
+elif __name__ == "__main__":
     table()

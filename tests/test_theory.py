@@ -12,7 +12,9 @@ from conftest import ROOT, TOY
 from test_grpo import make_rollouts
 
 import grpo
+import guide_grpo
 from theory import gradient_gap as gap
+from theory import guide
 from theory import two_stage as two
 
 # ---------------------------------------------------------------------------------------------------- two_stage.py
@@ -258,3 +260,54 @@ def test_the_gap_of_the_toy_is_measured_with_the_real_engine(tmp_path):
     numbers = json.loads((tmp_path / "gap.json").read_text())
     assert numbers["trajectory"]["pooled"]["gap"] == pytest.approx(46 * numbers["token"]["pooled"]["gap"], rel=0.1)
     assert len(numbers["token"]["problems"]) == 12 and (tmp_path / "gap.png").exists()
+
+
+# -------------------------------------------------------------------------------------------------------- guide.py
+
+
+@pytest.mark.parametrize("name, flags", [
+    ("token ratio", dict(clip_guided=False)), ("token, clipped", {}), ("weight 1", dict(guided_ratio=False)),
+])
+@pytest.mark.parametrize("advantage", [1.5, -0.5])
+def test_weights_of_guided_tokens_are_those_of_the_script(name, flags, advantage):
+    args = guide_grpo.Args(**TOY | flags)
+    log_ratio = torch.tensor([[-4.0, -0.3, -0.1, 0.0, 0.1, 0.3, 2.0]], requires_grad=True)
+    mask, a = torch.ones(1, 7, dtype=torch.bool), torch.full((1, 7), advantage)
+    loss, _ = guide_grpo.policy_loss(log_ratio, torch.zeros(1, 7), a, mask, torch.tensor([[True]]), 0.0, args)
+    loss.sum().backward()
+    ratio = log_ratio.detach().exp().numpy()
+    w = guide.weights(ratio, a[:, :1].numpy(), name)
+    if name == "weight 1":  # which the script clips by the ratio of the update alone, 1 at its start
+        assert (w == 1).all()
+    np.testing.assert_allclose(-log_ratio.grad.numpy(), w * advantage, rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", guide.NAMES)
+def test_expected_pushes_are_the_closed_forms_and_those_of_samples(name):
+    assert guide.push(0.2, 0.9, 3, name) == pytest.approx(guide.predicted(0.2, 0.9, 3, name), abs=1e-12)
+    rng, pi = np.random.default_rng(0), guide.softmax(guide.start(0.2))
+    mu = pi if name == "GRPO" else guide.softmax(guide.start(0.2) + guide.bias(0.2, 0.9) * np.eye(4)[0])
+    assert mu[0] == pytest.approx(0.2 if name == "GRPO" else 0.9)
+    y = guide.draw(rng, np.tile(mu, (40_000, 2, 1))).reshape(-1, 2)
+    right = (y == 0).all(-1)
+    w = np.ones(y.shape) if name == "GRPO" else guide.weights((pi / mu)[y], right[:, None].astype(float), name)
+    pushes = right * w[:, 0] * ((y[:, 0] == 0) - 0.2)
+    assert abs(pushes.mean() - guide.predicted(0.2, 0.9, 2, name)) < 4 * pushes.std() / np.sqrt(len(y))
+
+
+def test_simulated_step_is_the_gradient_of_the_loss():
+    rng, z = np.random.default_rng(1), torch.randn(3, 4, dtype=torch.float64, requires_grad=True)
+    y, a, w = rng.integers(0, 4, (1, 5, 3)), rng.normal(size=(1, 5)), rng.random((1, 5, 3))
+    logprobs = z.log_softmax(-1)
+    objective = sum(a[0, i] * w[0, i, t] * logprobs[t, y[0, i, t]] for i in range(5) for t in range(3)) / 5
+    objective.backward()
+    pi = z.detach().softmax(-1).numpy()[None]
+    np.testing.assert_allclose(guide.gradient(y, a, w, pi)[0], z.grad.numpy(), atol=1e-12)
+
+
+def test_guidance_learns_many_decisions_and_not_a_rare_one():
+    steps = {name: guide.median(guide.steps_to_learn(5, 1 / 3, name, seeds=20, steps=200))[0] for name in guide.NAMES}
+    assert 3 * steps["token ratio"] < steps["GRPO"] < steps["sequence ratio"] == np.inf
+    rare = {name: guide.steps_to_learn(1, 0.01, name, seeds=20, steps=400) for name in guide.NAMES}
+    assert (rare["token ratio"] == rare["sequence ratio"]).all()
+    assert 3 * np.median(rare["weight 1"]) < np.median(rare["GRPO"]) < 1.5 * np.median(rare["token ratio"])
