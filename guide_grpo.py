@@ -710,7 +710,7 @@ def main(args: Args):
         clock.append(time.time())
 
         gap = metrics.get("sampler/logprob_gap_mean", 0)
-        cause = "the README says what to try" if step == done + 1 else "the sync of weights fails"
+        cause = "docs/faq.md says what to try" if step == done + 1 else "the sync of weights fails"
         require(gap <= args.max_logprob_gap, f"with the same weights, sampler and trainer differ by {gap:.3f} nats per "
                 f"token, more than --max-logprob-gap {args.max_logprob_gap}: {cause}")
         metrics |= dict(zip(("perf/sample_s", "perf/train_s", "perf/sync_s"), np.diff(clock)))

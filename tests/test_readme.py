@@ -230,7 +230,8 @@ def test_example_of_guide_ppo():
     page = example("guide_ppo", 1)
     for old, new, target, loss, gradient in zip(*page.values()):
         value = torch.tensor(float(new), requires_grad=True)
-        found = guide_ppo.value_loss(value, torch.tensor(float(old)), torch.tensor(float(target)), guide_ppo.Args(**TOY))
+        old, target = torch.tensor(float(old)), torch.tensor(float(target))
+        found = guide_ppo.value_loss(value, old, target, guide_ppo.Args(**TOY))
         found.backward()
         assert (loss, gradient) == (f"{found.item():.3f}", f"{value.grad.item():.3f}")
 
@@ -254,7 +255,8 @@ def test_the_forks_train(tmp_path, number, name):
     fork(number, tmp_path, name)
     small = dict(steps=1, problems=2, group_size=4, eval_problems=2, eval_samples=1, name="run")
     command = [sys.executable, f"{name}.py", *command_line(TOY | small)]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env=os.environ | {"PYTHONPATH": str(ROOT)})
+    env = os.environ | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env=env)
     assert done.returncode == 0, done.stderr[-3000:]
     assert (tmp_path / "runs/run/step_000001/model.safetensors").exists()
 
@@ -320,3 +322,16 @@ def test_arithmetic_of_scaling():
             "checkpoint on the disk": f"{12 * P / 1e9:.0f} GB",
         }
         assert {name: row[column] for name, row in said.items()} == expected
+
+
+def test_details_name_functions_and_tests_that_exist():
+    pattern = r"^(\d+)\. \*\*[^`]*?\n {4}`([\w.]+)(?:\(\))?` · `(\w+)`"
+    rows = re.findall(pattern, DOCS["details"], re.MULTILINE)
+    assert [int(number) for number, _, _ in rows] == list(range(1, len(rows) + 1)) and len(rows) >= 30
+    names, tests = set(), set()
+    for files, found in ((ROOT.glob("*.py"), names), ((ROOT / "tests").glob("test_*.py"), tests)):
+        for node in (node for file in files for node in ast.walk(ast.parse(file.read_text()))):
+            if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
+                found.add(node.name)
+    for number, where, test in rows:
+        assert set(where.split(".")) <= names and test in tests, number
