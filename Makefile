@@ -4,7 +4,7 @@ BIN := .venv/bin
 GPU := $(shell nvidia-smi -L 2>/dev/null | grep -q . && echo yes)
 WORKERS := $(if $(GPU),0,2)# test files side by side; one GPU holds one engine
 
-.PHONY: demo test setup
+.PHONY: demo test test-slow setup
 
 demo: setup
 	@echo "Guide-GRPO on the toy: 24 problems x 8 responses a step, 160 steps, a few minutes on two CPU cores"
@@ -14,6 +14,9 @@ demo: setup
 test: setup
 	$(BIN)/ruff check .
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests -q --durations=10 -n $(WORKERS) --dist loadfile
+
+test-slow: setup  # every model family, and a run killed twenty times
+	KILLS=20 OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests -q --slow -n $(WORKERS) --dist loadfile
 
 setup: .venv/ready
 
