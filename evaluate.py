@@ -30,17 +30,7 @@ from transformers import AutoConfig, AutoTokenizer
 import guide_grpo
 import verifiers
 from compare import make_report, read_responses, table
-from guide_grpo import (
-    Problem,
-    checkpoints,
-    load_problems,
-    load_rows,
-    require,
-    sample,
-    seed_everything,
-    start_engine,
-    user_error,
-)
+from guide_grpo import checkpoints, load_problems, load_rows, require, sample, seed_everything, start_engine, user_error
 
 CHUNK = 32  # problems that are sampled and written together
 GROUPS = ("level", "category", "subject", "type", "data_source")
@@ -105,7 +95,8 @@ def open_model(model: str, args: Args):
 def select_problems(tokenizer, args: Args) -> list[guide_grpo.Problem]:
     """The problems that will be asked."""
     problems = load_problems(args.dataset, tokenizer, args)
-    problems = [Problem(**row) for row in problems.take(min(args.max_problems or len(problems), len(problems)))]
+    asked = problems.take(min(args.max_problems or len(problems), len(problems)))
+    problems = [guide_grpo.Problem(**row) for row in asked]
     if args.hints:
         problems = [p for p in problems if p.hint_ids]
     require(problems, f"--hints: no problem of {args.dataset} has a hint that fits: add a column hint, see hints.py")

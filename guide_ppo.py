@@ -403,7 +403,7 @@ class Critic(nn.Module):
 
     def __init__(self, args: Args):
         super().__init__()
-        self.lm = AutoModel.from_pretrained(args.model, dtype=torch.float32, attn_implementation="sdpa")
+        self.lm = AutoModel.from_pretrained(args.model, dtype=torch.float32)
         self.head = nn.Linear(self.lm.config.hidden_size, 1)
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)

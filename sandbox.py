@@ -37,9 +37,7 @@ undumpable = lambda: ctypes.CDLL(None).prctl(4, 0)  # PR_SET_DUMPABLE: this user
 def code_reference(answer: str) -> str:
     """Tests for `code_verdict`, from Python or the JSON of a list of asserts, of test and entry_point, or of inputs and
     outputs, if need be with fn_name (LiveCodeBench, APPS). Raises ValueError with a sentence."""
-    if "unshare" not in sandbox():
-        undumpable()
-        warnings.warn("`unshare` does not work here: code runs with network, files and processes in reach (see README)")
+    sandbox()  # where it cannot be made, data is refused
     with contextlib.suppress(ValueError):
         answer = json.loads(answer)
     try:
@@ -63,6 +61,15 @@ def code_reference(answer: str) -> str:
     if not starts or "assert" not in tests or loaded <= bound:
         raise ValueError("the code tests hold no assert that would run and call a solution")
     return "\n".join([tests, *filter(None, starts)])
+
+
+@functools.cache
+def close_trainer():
+    """Says once that the sandbox is reduced, if it is, and keeps solutions out of the memory of this process."""
+    if "unshare" not in sandbox():
+        undumpable()
+        warnings.warn("`unshare` does not work here: code runs with network, files and processes in reach, see "
+                      "docs/verifiers.md")
 
 
 def call(function: str, given, wanted) -> str:

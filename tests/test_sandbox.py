@@ -291,7 +291,7 @@ def test_calls_that_cannot_be_read_are_refused(answer):
 REDUCED = """
 import sandbox, verifiers
 assert "unshare" not in sandbox.sandbox()
-tests = [verifiers.reference("assert f(1) == 31337", "code") for _ in range(2)][0]
+tests = "assert f(1) == 31337"  # as from the cache of a dataset: nothing was read in this process
 jobs = [("code", "```python\\ndef f(x):\\n    return %d\\n```" % n, tests) for n in (31337, 0)]
 parent = '''```python
 import os
@@ -307,7 +307,8 @@ def f(x):
         pid = int(open(f"/proc/{pid}/stat").read().split()[3])
     return 31337
 ```'''
-print(verifiers.verify(jobs + [("code", parent, tests)], workers=1))
+verdicts = verifiers.verify(jobs, workers=1)
+print(verdicts + verifiers.verify([("code", parent, tests)], workers=1))
 """
 
 
