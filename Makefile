@@ -2,6 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 GPU := $(shell nvidia-smi -L 2>/dev/null | grep -q . && echo yes)
+DEMO := demo-$(shell date +%Y%m%d-%H%M%S)
 WORKERS := $(if $(GPU),0,2)# test files side by side; one GPU holds one engine
 
 .PHONY: demo test test-slow setup
@@ -9,7 +10,8 @@ WORKERS := $(if $(GPU),0,2)# test files side by side; one GPU holds one engine
 demo: setup
 	@echo "Guide-GRPO on the toy: 24 problems x 8 responses a step, 160 steps, a few minutes on two CPU cores"
 	$(BIN)/python guide_grpo.py --model toy/model --dataset toy/train.jsonl --eval-dataset toy/test.jsonl \
-		--max-prompt-tokens 128 --max-response-tokens 64 --problems 24 --steps 160 --lr 2e-4
+		--max-prompt-tokens 128 --max-response-tokens 64 --problems 24 --steps 160 --lr 2e-4 --name $(DEMO)
+	$(BIN)/python report.py runs/$(DEMO)
 
 test: setup
 	$(BIN)/ruff check .

@@ -261,6 +261,7 @@ class Rollout:
     verdict: str = "unparsed"
     reward: float = 0.0
     advantage: float = 0.0
+    trainer_logprobs: list[float] | None = None  # at its mini-batch, where it has a gradient
 
     @property
     def total_tokens(self) -> int:
@@ -409,6 +410,8 @@ def update(policy: Policy, reference: Policy | None, optimizer, groups: list[lis
             logprobs, entropy = policy(ids, mask)
             loss, stats = policy_loss(logprobs, old_logprobs, advantage, mask, args)
             stats["policy/entropy"] = entropy[mask]
+            for r, row, response in zip(batch, logprobs.detach(), mask):
+                r.trainer_logprobs = row[response].tolist()
             if not norms:  # the weights are still the sampler's
                 gap = (logprobs - old_logprobs).abs()[mask]
                 stats |= {"sampler/logprob_gap_mean": gap, "sampler/logprob_gap_max": gap}
@@ -595,7 +598,7 @@ def main(args: Args):
     wandb.init(project="minrlvr", name=run.name, id=run.name, resume="allow", config=asdict(args),
                mode=None if args.wandb and RANK == 0 else "disabled")
     if RANK == 0:
-        (run / "args.json").write_text(json.dumps(asdict(args), indent=2))
+        (run / "args.json").write_text(json.dumps({"script": Path(__file__).stem} | asdict(args), indent=2))
         for name in LOGS:  # forget what a run that was cut off said of later steps
             with open(run / name, "a") as file:
                 file.truncate(trainer["log_bytes"][name] if trainer else 0)
@@ -641,7 +644,7 @@ def main(args: Args):
             tqdm.write(f"[step {step}] {r.problem.prompt}\n{r.text}\n[{r.verdict}; the answer is {r.problem.answer}]\n")
             metrics |= evaluate(engine, held_out, step, args)
         log(run / "metrics.jsonl", [{"step": step} | metrics])
-        log(run / "rollouts.jsonl", [{"step": step} | asdict(r) for r in groups[0]])
+        log(run / "rollouts.jsonl", [{"step": step} | asdict(r) for r in groups[-1]])
         wandb.log(metrics, step=step)
         stopped = any(all_gather(len(SIGNALS) > 0))  # at the same step on all ranks
         if stopped or step == args.steps or step % args.save_every == 0:

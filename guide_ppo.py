@@ -298,6 +298,7 @@ class Rollout:
     reward: float = 0.0
     guided: bool = False
     advantage: list[float] = field(default_factory=list)
+    trainer_logprobs: list[float] | None = None  # at its mini-batch, where it has a gradient
     values: list[float] = field(default_factory=list)
     returns: list[float] = field(default_factory=list)
 
@@ -546,6 +547,8 @@ def update(policy: Policy, critic: Critic, reference, optimizers, groups: list[l
             guided = torch.tensor([[r.guided] for r in batch], device=DEVICE)
             loss, stats = policy_loss(logprobs, old_logprobs, advantage, mask, guided, gamma, args)
             stats["policy/entropy"] = entropy[mask]
+            for r, row, response in zip(batch, logprobs.detach(), mask):
+                r.trainer_logprobs = row[response].tolist()
             if not norms:  # the weights are still the sampler's
                 gap = (logprobs - old_logprobs).abs()[mask & ~guided]
                 stats |= {"sampler/logprob_gap_mean": gap, "sampler/logprob_gap_max": gap}
@@ -749,7 +752,7 @@ def main(args: Args):
     wandb.init(project="minrlvr", name=run.name, id=run.name, resume="allow", config=asdict(args),
                mode=None if args.wandb and RANK == 0 else "disabled")
     if RANK == 0:
-        (run / "args.json").write_text(json.dumps(asdict(args), indent=2))
+        (run / "args.json").write_text(json.dumps({"script": Path(__file__).stem} | asdict(args), indent=2))
         for name in LOGS:  # forget what a run that was cut off said of later steps
             with open(run / name, "a") as file:
                 file.truncate(trainer["log_bytes"][name] if trainer else 0)
@@ -793,7 +796,7 @@ def main(args: Args):
             tqdm.write(f"[step {step}] {r.problem.prompt}\n{r.text}\n[{r.verdict}; the answer is {r.problem.answer}]\n")
             metrics |= evaluate(engine, held_out, step, args)
         log(run / "metrics.jsonl", [{"step": step} | metrics])
-        log(run / "rollouts.jsonl", [{"step": step} | asdict(r) for r in groups[0]])
+        log(run / "rollouts.jsonl", [{"step": step} | asdict(r) for r in groups[-1]])
         wandb.log(metrics, step=step)
         stopped = any(all_gather(len(SIGNALS) > 0))  # at the same step on all ranks
         if stopped or step == args.steps or step % args.save_every == 0:
