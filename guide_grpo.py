@@ -1,8 +1,8 @@
 r"""Guide-GRPO: hints where every rollout failed ("Adaptive Guidance Accelerates RL of Reasoning Models", Nath et
 al., arXiv 2506.13923).
 
-For each problem q sample a group of G responses y_i from the sampler π_old and verify them (r_i = 1 if right, else
-0). Where all fail, sample G more with a hint h in the prompt, let them join the group, and maximise
+For each problem q sample a group of G responses y_i from the sampler π_old, verify them (r_i = 1 if right,
+else 0), let G more that see a hint h join the group where all fail, and maximise
 
     J(θ) = E[ 1/N Σ_i 1/|y_i| Σ_t min( w_it A_i , clip(w_it, 1 − ε_low, 1 + ε_high) A_i ) ]  −  β KL(π_θ ‖ π_ref)
 
@@ -15,13 +15,10 @@ will be given. As π_old is what vLLM reported under the prompt it saw, the rati
  2. `policy_loss()` has the paper's ablations for guided tokens: ratio or none, clip or none, reshaping r / (r + γ).
  3. --guidance never is grpo.py, to the bit. always guides every problem that has a hint.
 
-The released code has other defaults: the guided group replaces the failed one, guided tokens are not clipped, r
-becomes r / (r + γ) with γ the 0.9 quantile of r, and uniform groups are drawn anew (--guided-group replace
---no-clip-guided --reshape quantile --dynamic-sampling). Where a hint is nearly always followed, a replaced group is
-all right and teaches nothing; joined with its failures it keeps a contrast. That --clip-guided stops tokens above
-1 + ε_high for A < 0 too is ours, against slips that the hint made rare. A token's ratio corrects the law of that token
-alone, and this approximation is the point: the exact ratio, of the sequence, would take back what the hint gave. So
-many moderately unlikely decisions are learnt at once, and a single rare one gains nothing (ours, theory/guide.py).
+The released code has other defaults: --guided-group replace --no-clip-guided --reshape quantile --dynamic-sampling.
+That --clip-guided stops tokens above 1 + ε_high for A < 0 too is ours, against slips that the hint made rare. A token's
+ratio corrects the law of that token alone, and this approximation is the point: the exact ratio, of the sequence, would
+take back what the hint gave (ours, theory/guide.py).
 
 On a CPU with the toy (see toy.py), a few minutes, and on a GPU:
 

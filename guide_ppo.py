@@ -1,8 +1,8 @@
 r"""Guide-PPO: hints where every rollout failed, with a critic ("Adaptive Guidance Accelerates RL of Reasoning
 Models", Nath et al., arXiv 2506.13923; PPO: Schulman et al., arXiv 1707.06347; GAE: arXiv 1506.02438).
 
-For each problem q sample a group of G responses y_i from the sampler π_old and verify them (r_i = 1 if right, else
-0). Where all fail, sample G more with a hint h in the prompt, let them join the group, and maximise
+For each problem q sample a group of G responses y_i from the sampler π_old, verify them (r_i = 1 if right,
+else 0), let G more that see a hint h join the group where all fail, and maximise
 
     J(θ) = E[ Σ_i Σ_t min( w_it A_it , clip(w_it, 1 − ε_low, 1 + ε_high) A_it ) / Σ_i |y_i| ]  −  β KL(π_θ ‖ π_ref)
 
