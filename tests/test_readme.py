@@ -324,6 +324,26 @@ def test_arithmetic_of_scaling():
         assert {name: row[column] for name, row in said.items()} == expected
 
 
+def test_families_are_counted():
+    rows = [re.findall(r"\d\.\de-\d\d", line) for line in open(ROOT / "results/families.md") if line.startswith("| ")]
+    gaps = [[float(gap) for gap in row] for row in rows if row]
+    same, total = sum(max(gap) < 3e-6 for gap in gaps), len(rows) - 2  # less the two of the header
+    said = re.search(r"Of each of (\d+) families[^.]*:\n(\d+) had", DOCS["data-and-models"]).groups()
+    assert (str(total), str(same)) == said
+
+
+def test_steps_under_guidance_are_those_of_the_simulation():
+    simulated = (ROOT / "results/theory/guide.md").read_text()
+    (table,) = [rows for rows in tables("theory") if "token ratio" in rows[0]]
+    for row in table:
+        cells = re.search(rf"^\| {row['L']} \| (.*) \|$", simulated, re.MULTILINE)[1].split(" | ")
+        assert [cell.split()[0] for cell in cells] == [row[name] for name in list(row)[1:]]
+    rare = re.search(r"^\| 0.003 \| (.*) \|$", simulated, re.MULTILINE)[1].split(" | ")
+    said = re.search(r"GRPO (\d+) steps, and (\d+) with a clipped ratio \((\d+) [^)]*\)\. Only weight 1 is fast: (\d+)",
+                     DOCS["theory"]).groups()
+    assert said == tuple(rare[i].split()[0] for i in (0, 2, 1, 4))
+
+
 def test_details_name_functions_and_tests_that_exist():
     pattern = r"^(\d+)\. \*\*[^`]*?\n {4}`([\w.]+)(?:\(\))?` · `(\w+)`"
     rows = re.findall(pattern, DOCS["details"], re.MULTILINE)
