@@ -86,8 +86,9 @@ def curves(runs: dict[str, list[dict]]) -> str:
             metrics = [name for name in names if name.startswith(tuple(chart.split()))]
             for color, (run, rows) in zip(COLORS * 9, runs.items()):
                 for dash, metric in zip(DASHES * 9, metrics):
+                    label = f"{run}: {metric}" if len(runs) > 1 else metric
                     if points := [(row["step"], row[metric]) for row in rows if metric in row]:
-                        plot(axis, points, color=color, ls=dash, label=f"{run}: {metric}")
+                        plot(axis, points, color=color, ls=dash, label=label)
             axis.grid(alpha=0.2)
             axis.patch.set_alpha(0)
             axis.legend(fontsize=7, framealpha=0)
@@ -171,8 +172,7 @@ def main(args: Args):
 
 # ----------------------------------------------------------------------------------------------------------------- page
 PAGE = r"""<!DOCTYPE html>
-<meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>minRLVR</title>
-<style>
+<meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>minRLVR</title><style>
 :root { color-scheme: light dark; font: 15px/1.5 system-ui, sans-serif; --up: 0, 114, 178; --down: 213, 94, 0 }
 body { max-width: 1300px; margin: 1em auto; padding: 0 1em } svg { width: 100%; height: auto } .on { background: #8883 }
 pre { white-space: pre-wrap; overflow-wrap: anywhere; background: #8881; padding: .6em; line-height: 1.8 }

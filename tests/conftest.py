@@ -1,5 +1,6 @@
 """What the tests share: the toy's problems, its policy, and one real vLLM engine for the whole session."""
 
+import os
 import sys
 from pathlib import Path
 
@@ -8,6 +9,9 @@ from transformers import AutoTokenizer
 
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
+# To compile the sampler takes longer than most runs here. test_grpo_learns_the_toy does without this, as users do.
+EAGER = {"TORCHDYNAMO_DISABLE": "1", "VLLM_USE_AOT_COMPILE": "0"}
+os.environ |= EAGER
 
 import grpo  # noqa: E402
 
