@@ -4,6 +4,7 @@ import dataclasses
 
 import pytest
 import torch
+from conftest import AS_ON_GPU, LARGEST_GAP
 
 import grpo
 
@@ -20,14 +21,14 @@ def gap(engine, policy, problems, args, n=4):
 
 def test_parity_before_and_after_a_sync_of_every_weight(engine, policy, problems, args):
     grpo.sync_weights(policy, engine)
-    assert gap(engine, policy, problems[:12], args) < 1e-5
-    generator = torch.Generator().manual_seed(0)
+    assert gap(engine, policy, problems[:12], args) < LARGEST_GAP
+    generator = torch.Generator(grpo.DEVICE).manual_seed(0)
     with torch.no_grad():
         for p in policy.parameters():
-            p.add_(0.1 * p.std().nan_to_num(1) * torch.randn(p.shape, generator=generator) + 1e-3)
-    assert gap(engine, policy, problems[:12], args) > 0.1  # the engine still has the old weights
+            p.add_(0.1 * p.std().nan_to_num(1) * torch.randn(p.shape, generator=generator, device=p.device) + 1e-3)
+    assert gap(engine, policy, problems[:12], args) > 1  # the engine still has the old weights
     grpo.sync_weights(policy, engine)
-    assert gap(engine, policy, problems[:12], args) < 1e-5
+    assert gap(engine, policy, problems[:12], args) < LARGEST_GAP
 
 
 @pytest.mark.parametrize("moved", range(20))
@@ -38,18 +39,19 @@ def test_a_sync_moves_each_weight(engine, policy, problems, args, moved):
     assert len(parameters) == 20
     p = parameters[moved]
     with torch.no_grad():
-        p.add_(0.3 * p.abs().mean() * torch.randn(p.shape, generator=torch.Generator().manual_seed(1)))
+        noise = torch.randn(p.shape, generator=torch.Generator().manual_seed(1)).to(p.device)
+        p.add_(0.3 * p.abs().mean() * noise)
     stale = gap(engine, policy, problems[:4], args)
     grpo.sync_weights(policy, engine)
-    assert gap(engine, policy, problems[:4], args) < stale / 50
+    assert gap(engine, policy, problems[:4], args) < max(stale / 50, LARGEST_GAP * AS_ON_GPU)
 
 
 def test_temperature_is_in_both_log_probs(engine, policy, problems, args):
     grpo.sync_weights(policy, engine)
     args.temperature = policy.temperature = 0.6
-    assert gap(engine, policy, problems[:8], args) < 1e-5
+    assert gap(engine, policy, problems[:8], args) < LARGEST_GAP
     policy.temperature = 1.0
-    assert gap(engine, policy, problems[:8], args) > 0.1
+    assert gap(engine, policy, problems[:8], args) > 0.6
 
 
 def test_samples_repeat_with_the_seed_and_prefixes_are_forgotten(engine, policy, problems, args):
@@ -58,7 +60,7 @@ def test_samples_repeat_with_the_seed_and_prefixes_are_forgotten(engine, policy,
     for seed in (1, 1, 2):
         torch.manual_seed(seed)
         drawn.append([r.token_ids for group in grpo.sample(engine, problems[:6], 4, args) for r in group])
-    assert drawn[0] == drawn[1] != drawn[2]
+    assert (drawn[0] == drawn[1] or AS_ON_GPU) and drawn[0] != drawn[2]
 
 
 def test_rollouts_are_verified_and_truncation_is_known(engine, policy, problems, args):

@@ -45,7 +45,7 @@ def test_bad_input_ends_with_a_sentence_before_any_engine_starts(tmp_path, monke
 
 # ---------------------------------------------------------------------------------------------------- real evaluations
 def command(*arguments):
-    size = "--max-prompt-tokens=128 --max-response-tokens=64 --samples=8 --max-problems=64".split()
+    size = "--max-prompt-tokens=128 --max-response-tokens=64 --samples=8 --max-problems=64 --vllm-memory=0.2".split()
     return [sys.executable, str(ROOT / "evaluate.py"), f"--dataset={TOY['eval_dataset']}", *size, *arguments]
 
 

@@ -10,12 +10,13 @@ import time
 import psutil
 import pytest
 import torch
-from conftest import ROOT
+from conftest import ROOT, exact
 from test_faults import SMALL, start
 from test_grpo import make_rollouts
 
 import grpo
 
+pytestmark = pytest.mark.skipif(grpo.GPU and torch.cuda.device_count() < 2, reason="two ranks need two GPUs")
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone"]
 
 
@@ -29,6 +30,7 @@ def metrics(cwd):
     return [json.loads(line) for line in open(cwd / "runs/run/metrics.jsonl")]
 
 
+@exact
 def test_two_ranks_compute_what_one_does(tmp_path, problems, args):
     flags = dict(minibatches=1, max_grad_norm=1e9, max_logprob_gap=1e9)
     torch.save(flags, tmp_path / "flags.pt")
@@ -48,6 +50,7 @@ def test_two_ranks_compute_what_one_does(tmp_path, problems, args):
     assert "rank 0 found nothing wrong" in done.stdout
 
 
+@exact
 def test_a_run_may_go_on_with_another_number_of_ranks(tmp_path, script="guide_ppo.py"):
     """Two ranks share one engine (tp = 2), so that they draw what one process draws; then one process goes on."""
     alone, two = tmp_path / "alone", tmp_path / "two"
