@@ -25,6 +25,7 @@ import time
 from pathlib import Path
 
 import matplotlib.pyplot as plt
+import numpy as np
 from algorithms import markdown, pass_at, spread
 
 ROOT = Path(__file__).parent.parent
@@ -171,6 +172,7 @@ def table():
     rows = [["chance", "–", *(f"{chance:.2f}" for chance in CHANCE.values()), *[""] * 8]]
     rows += [[label, "–", *(f"{column(m):.2f}" for column in columns.values()), *[""] * 4]
              for label, m in models.items()]
+    seconds = []
     figure, axes = plt.subplots(1, 4, figsize=(15, 3.8), layout="constrained")
     for color, (name, command) in enumerate(RUNS.items()):
         runs, after = load(name)
@@ -180,6 +182,9 @@ def table():
         minutes = spread([run[-1]["minutes"] for run in runs], 0)
         rows.append([name, f"`{command}`", *(spread([column(m) for m in after]) for column in columns.values()),
                      *counts, minutes])
+        phases = [np.mean([row[column] for run in runs for row in run[1:]])
+                  for column in ("perf/sample_s", "perf/train_s", "perf/sync_s", "response/length")]
+        seconds.append([name, *(f"{value:.1f}" for value in phases)])
         curves = {level: f"eval/pass@1/{level}" for level in CHANCE} | {"entropy while sampling": "sampler/entropy"}
         for axis, (title, column) in zip(axes, curves.items()):
             for seed, run in enumerate(runs):
@@ -207,6 +212,9 @@ def table():
         "forgotten). The next three count\nproblems at the first sample, of base and model, with k = 16. Minutes of a "
         "run, evaluations included.",
         markdown(["", "command", *columns, *parts, "minutes"], rows),
+        "Seconds of a step and tokens of a response, means over all steps. A prompt has 93 tokens, and is trained again "
+        "for\neach of its responses.",
+        markdown(["", "sampling", "training", "sync", "tokens"], seconds),
     ]
     (ROOT / "results/lm.md").write_text("\n\n".join(text) + "\n")
     print("\n\n".join(text))
