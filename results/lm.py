@@ -212,7 +212,7 @@ def table():
         "forgotten). The next three count\nproblems at the first sample, of base and model, with k = 16. Minutes of a "
         "run, evaluations included.",
         markdown(["", "command", *columns, *parts, "minutes"], rows),
-        "Seconds of a step and tokens of a response, means over all steps. A prompt has 93 tokens, and is trained again "
+        "Seconds of a step and tokens of a response, means over all steps. A prompt has 93 tokens and is trained again "
         "for\neach of its responses.",
         markdown(["", "sampling", "training", "sync", "tokens"], seconds),
     ]
