@@ -169,8 +169,8 @@ def table():
     parts = ("self-distillation", "capability gain", "forgotten")
     models = {"before training": before["models"]["base"] | {"text": before["text"]},
               "before, with hints": before["models"]["hints"] | {"text": before["text"]}}
-    rows = [["chance", "–", *(f"{chance:.2f}" for chance in CHANCE.values()), *[""] * 8]]
-    rows += [[label, "–", *(f"{column(m):.2f}" for column in columns.values()), *[""] * 4]
+    rows = [["chance", "–", "", *(f"{chance:.2f}" for chance in CHANCE.values()), *[""] * 8]]
+    rows += [[label, "–", "", *(f"{column(m):.2f}" for column in columns.values()), *[""] * 4]
              for label, m in models.items()]
     seconds = []
     figure, axes = plt.subplots(1, 4, figsize=(15, 3.8), layout="constrained")
@@ -180,8 +180,8 @@ def table():
             continue
         counts = [spread([m["changed"][part]["count"] for m in after], 0) for part in parts]
         minutes = spread([run[-1]["minutes"] for run in runs], 0)
-        rows.append([name, f"`{command}`", *(spread([column(m) for m in after]) for column in columns.values()),
-                     *counts, minutes])
+        cells = [spread([column(m) for m in after]) for column in columns.values()]
+        rows.append([name, f"`{command}`", str(len(runs)), *cells, *counts, minutes])
         phases = [np.mean([row[column] for run in runs for row in run[1:]])
                   for column in ("perf/sample_s", "perf/train_s", "perf/sync_s", "response/length")]
         seconds.append([name, *(f"{value:.1f}" for value in phases)])
@@ -211,7 +211,7 @@ def table():
         "entropy in nats\nper token; nats per token of a fixed general text, of which no problem speaks (more: "
         "forgotten). The next three count\nproblems at the first sample, of base and model, with k = 16. Minutes of a "
         "run, evaluations included.",
-        markdown(["", "command", *columns, *parts, "minutes"], rows),
+        markdown(["", "command", "seeds", *columns, *parts, "minutes"], rows),
         "Seconds of a step and tokens of a response, means over all steps. A prompt has 93 tokens and is trained again "
         "for\neach of its responses.",
         markdown(["", "sampling", "training", "sync", "tokens"], seconds),
