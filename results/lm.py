@@ -199,7 +199,7 @@ def table():
     axes[0].set(ylabel="held-out pass@1 (dotted: chance)")
     axes[3].set(ylabel="nats per token")
     axes[3].legend(fontsize=8)
-    figure.suptitle(f"{before['model']} learns to read")
+    figure.suptitle(f"Learning to read: {before['model']}")
     figure.savefig(ROOT / "results/lm.png", dpi=110)
     _, first = next(iter(load(name) for name in RUNS if load(name)[1]))
     problems = first[0]["problems"]

@@ -324,6 +324,13 @@ def test_arithmetic_of_scaling():
         assert {name: row[column] for name, row in said.items()} == expected
 
 
+def test_what_a_language_model_learnt_is_what_the_table_says():
+    text = (ROOT / "results/lm.md").read_text()
+    before, after = (re.search(rf"^\| {name} \|[^|]*\|[^|]*\| ([^|]*) \|", text, re.MULTILINE)[1]
+                     for name in ("before training", "GRPO"))
+    assert f"{before} before, {after} after GRPO, where guessing one of them is 0.20" in README
+
+
 def test_families_are_counted():
     rows = [re.findall(r"\d\.\de-\d\d", line) for line in open(ROOT / "results/families.md") if line.startswith("| ")]
     gaps = [[float(gap) for gap in row] for row in rows if row]
