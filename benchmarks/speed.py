@@ -1,12 +1,13 @@
 """Is the readable one slow? Each command measures both sides in one run, by turns, and writes its table into README.md.
 
     python benchmarks/speed.py trl --trl-python runs/TRL/bin/python   # a step of grpo.py and of TRL's GRPOTrainer
+    python benchmarks/speed.py lm --trl-python … --model NAME         # the same with a language model of your own
     python benchmarks/speed.py sample     # sampling, beside LLM.generate with the same requests
     python benchmarks/speed.py train      # an update, beside forward and backward passes over the same tokens, packed
     python benchmarks/speed.py memory     # log-probs over a vocabulary of 151,936, beside all logits at once
     python benchmarks/speed.py growth     # seconds against length, group size and model size, with exponents
 
-For `trl`: python -m venv runs/TRL; runs/TRL/bin/pip install torch trl, and on a GPU vllm. Values are medians
+For `trl` and `lm`: python -m venv runs/TRL; runs/TRL/bin/pip install torch trl, and on a GPU vllm. Values are medians
 (lowest–highest). Nothing else should run on the machine.
 """
 
@@ -46,9 +47,11 @@ class Args:
     """Measures one thing side by side and writes its table into benchmarks/README.md."""
 
     what: tyro.conf.Positional[str]
-    """trl, sample, train, memory or growth."""
+    """trl, lm, sample, train, memory or growth."""
     trl_python: str = ""
-    """For `trl`: the Python of an environment with TRL."""
+    """For `trl` and `lm`: the Python of an environment with TRL."""
+    model: str = ""
+    """For `lm`: a model's folder, or its name on the hub."""
     rounds: int = 7
     """How often each side is measured, after two warm-ups."""
 
@@ -70,6 +73,16 @@ def write(name: str, header: str, rows: list[list[str]], beside: str = ""):
     print(table, note, sep="\n\n", flush=True)
 
 
+def logged(command: list) -> float:
+    """Runs a command, and leaves what it prints in runs/speed/log.txt. Returns the peak of its memory in GiB."""
+    with open(WORK / "log.txt", "a") as log:
+        process = subprocess.Popen([str(part) for part in command], cwd=WORK, stdout=log, stderr=log)
+        _, status, usage = os.wait4(process.pid, 0)
+    if status:
+        sys.exit(f"a run failed: see {WORK}/log.txt")
+    return usage.ru_maxrss / 2**20
+
+
 def run_grpo(name: str, model: Path | str, problems: Path | str, steps: int, *flags: str) -> list[dict]:
     """Metrics of a run of grpo.py with a learning rate that changes nothing, without its two first steps. A complete
     run is not repeated, so that an interrupted `growth` goes on where it was; delete runs/speed to measure anew."""
@@ -79,8 +92,8 @@ def run_grpo(name: str, model: Path | str, problems: Path | str, steps: int, *fl
     WORK.mkdir(parents=True, exist_ok=True)
     metrics = WORK / "runs" / name / "metrics.jsonl"
     if not metrics.exists() or len(metrics.read_text().splitlines()) < steps + 3:
-        with open(WORK / "log.txt", "a") as log:
-            subprocess.run([str(part) for part in command], cwd=WORK, check=True, stdout=log, stderr=log)
+        memory = logged(command)
+        metrics.with_name("memory").write_text(str(memory))
     rows = [json.loads(line) for line in open(metrics)]
     return [row | {"seconds": sum(row[f"perf/{part}_s"] for part in ("sample", "train", "sync"))} for row in rows[3:]]
 
@@ -94,29 +107,53 @@ def model_folder(shape: str, length=0) -> Path:
 # ---------------------------------------------------------------------------------------------------------------- sides
 def trl(args: Args):
     """End to end, alternating processes. Lengths are equal in distribution: both sample from the same model."""
-    setups = {"the toy, 46 tokens each": (ROOT / "toy/model", 64, "math")}
+    problems = ROOT / "toy/train.jsonl"
+    setups = {"the toy, 46 tokens each": (ROOT / "toy/model", problems, 24, 64, "math")}
     for shape in list(MODELS)[: 1 + GPU]:
-        setups[f"{shape}, random weights, uneven lengths"] = model_folder(shape, length=256), 256, COIN
-    rows, problems = [], ROOT / "toy/train.jsonl"
-    for setup, (model, tokens, verifier) in setups.items():
-        ours, theirs, lengths = [], [], []
+        setups[f"{shape}, random weights, uneven lengths"] = model_folder(shape, length=256), problems, 24, 256, COIN
+    beside_trl("trl", setups, args)
+
+
+def lm(args: Args):
+    """Four problems × 8: the question of results/lm.py with its solved example, and a prompt that asks for a text."""
+    sys.path.append(str(ROOT / "results"))
+    from lm import WORDS, write_problems
+
+    write_problems()
+    stories = WORK / "stories.jsonl"
+    words = np.random.default_rng(0).choice(WORDS, (64, 3))
+    ask = lambda words: [{"role": "user", "content": f"Write one sentence about each: {', '.join(words)}."}]
+    stories.write_text("".join(json.dumps({"prompt": ask(row), "answer": "1"}) + "\n" for row in words))
+    beside_trl("lm", {"long prompts, short responses": (args.model, ROOT / "runs/lm/train.jsonl", 4, 24, COIN),
+                      "short prompts, long responses": (args.model, stories, 4, 160, COIN)}, args)
+
+
+def beside_trl(name: str, setups: dict, args: Args):
+    rows = []
+    for setup, (model, file, problems, tokens, verifier) in setups.items():
+        ours, theirs, memory = [], {"seconds": [], "generate": [], "lengths": []}, {"grpo.py": 0.0, "TRL": 0.0}
         for _ in range(2):
-            ours += run_grpo(f"trl-{time.time_ns()}", model, problems, args.rounds, "--problems=24",
+            run = f"trl-{time.time_ns()}"
+            ours += run_grpo(run, model, file, args.rounds, f"--problems={problems}", "--max-prompt-tokens=160",
                              f"--max-response-tokens={tokens}", f"--verifier={verifier}")
+            memory["grpo.py"] = max(memory["grpo.py"], float((WORK / "runs" / run / "memory").read_text()))
             out = WORK / "trl.json"
-            command = [args.trl_python, ROOT / "benchmarks/trl_grpo.py", model, problems, args.rounds + 2, tokens, out]
-            with open(WORK / "log.txt", "a") as log:
-                subprocess.run([str(part) for part in command], cwd=WORK, check=True, stdout=log, stderr=log)
+            command = [args.trl_python, ROOT / "benchmarks/trl_grpo.py", model, file, problems, args.rounds + 2, tokens]
+            memory["TRL"] = max(memory["TRL"], logged([*command, out]))
             other = json.loads(out.read_text())
-            theirs, lengths = theirs + other["seconds"][2:], lengths + other["lengths"][2:]
-        seconds = [row["seconds"] for row in ours]
-        share = lambda part: f"{sum(row[f'perf/{part}_s'] for row in ours) / sum(seconds):.1%}"
-        rows.append([setup, spread(seconds), spread(theirs), f"{192 / np.median(seconds):.0f}",
-                     f"{192 / np.median(theirs):.0f}", f"**{np.median(theirs) / np.median(seconds):.2f}**",
-                     f"{np.mean([row['response/length'] for row in ours]):.0f} / {np.mean(lengths):.0f}",
-                     f"{share('sample')}, {share('train')}, {share('sync')}"])
-    write("trl", "setup | grpo.py, s per step | TRL, s per step | grpo.py, samples/s | TRL, samples/s | ratio | "
-          "mean tokens, grpo.py / TRL | grpo.py: sampling, training, sync", rows, f"; {other['versions']}")
+            theirs = {part: values + other[part][2:] for part, values in theirs.items()}
+        seconds, n = [row["seconds"] for row in ours], 8 * problems
+        share = lambda part: f"{sum(row[f'perf/{part}_s'] for row in ours) / sum(seconds):.0%}"
+        generate = "–" if GPU else f"{np.mean(theirs['generate']) / np.mean(theirs['seconds']):.0%}"
+        rows.append([setup, spread(seconds), spread(theirs["seconds"]), f"{n / np.median(seconds):.3g}",
+                     f"{n / np.median(theirs['seconds']):.3g}",
+                     f"**{np.median(theirs['seconds']) / np.median(seconds):.2f}**",
+                     f"{np.mean([row['response/length'] for row in ours]):.0f} / {np.mean(theirs['lengths']):.0f}",
+                     f"{share('sample')}, {share('train')}, {share('sync')}", generate,
+                     f"{memory['grpo.py']:.1f} / {memory['TRL']:.1f}"])
+    write(name, "setup | grpo.py, s per step | TRL, s per step | grpo.py, samples/s | TRL, samples/s | ratio | "
+          "mean tokens, grpo.py / TRL | grpo.py: sampling, training, sync | TRL: `generate` | "
+          "peak GiB, grpo.py / TRL", rows, f"; {other['versions']}")
 
 
 def sample(args: Args):
@@ -277,9 +314,11 @@ if __name__ == "__main__":
         memory_of(sys.argv[1].removeprefix("memory-"))
     else:
         args = tyro.cli(Args)
-        sides = {"trl": trl, "sample": sample, "train": train, "memory": memory, "growth": growth}
+        sides = {"trl": trl, "lm": lm, "sample": sample, "train": train, "memory": memory, "growth": growth}
         if args.what not in sides:
             sys.exit(f"{args.what} is none of {', '.join(sides)}")
-        if args.what == "trl" and not args.trl_python:
-            sys.exit("trl needs --trl-python: the Python of an environment with TRL")
+        if args.what in ("trl", "lm") and not args.trl_python:
+            sys.exit(f"{args.what} needs --trl-python: the Python of an environment with TRL")
+        if args.what == "lm" and not args.model:
+            sys.exit("lm needs --model: a folder, or a name on the hub")
         sides[args.what](args)

@@ -1,9 +1,9 @@
 """TRL's GRPOTrainer on the steps that speed.py times; run by it, with the Python of TRL's own environment.
 
-    PYTHON benchmarks/trl_grpo.py MODEL PROBLEMS STEPS RESPONSE_TOKENS FILE
+    PYTHON benchmarks/trl_grpo.py MODEL FILE PROBLEMS STEPS RESPONSE_TOKENS OUT
 
-24 problems x 8 responses a step, two optimizer steps, as grpo.py in speed.py. Writes seconds per step, mean lengths and
-versions.
+PROBLEMS of FILE x 8 responses a step, two optimizer steps, as grpo.py in speed.py. Writes seconds per step and of
+`generate` in it, mean lengths and versions.
 """
 
 import json
@@ -17,9 +17,20 @@ from datasets import load_dataset
 from transformers import TrainerCallback
 from trl import GRPOConfig, GRPOTrainer
 
-model, problems, steps, tokens, out = sys.argv[1:]
+model, source, problems, steps, tokens, out = sys.argv[1:]
 gpu = torch.cuda.is_available()
-stamps, lengths = [], []
+stamps, lengths, generating = [], [], []
+generate = transformers.GenerationMixin.generate
+
+
+def timed(*args, **kwargs):
+    start = time.perf_counter()
+    result = generate(*args, **kwargs)
+    generating.append(time.perf_counter() - start)
+    return result
+
+
+transformers.GenerationMixin.generate = timed
 
 
 class Clock(TrainerCallback):
@@ -37,14 +48,14 @@ def reward(completions, answer, **_):
 
 
 config = GRPOConfig(
-    per_device_train_batch_size=96, steps_per_generation=2, max_steps=2 * int(steps), num_generations=8,
+    per_device_train_batch_size=4 * int(problems), steps_per_generation=2, max_steps=2 * int(steps), num_generations=8,
     max_completion_length=int(tokens), temperature=1.0, beta=0.0, loss_type="grpo", epsilon=0.2, learning_rate=1e-9,
     lr_scheduler_type="constant", gradient_checkpointing=False, use_cpu=not gpu, bf16=gpu, use_vllm=gpu,
     save_strategy="no", logging_steps=1, report_to=[], disable_tqdm=True, output_dir="trl",
 )
-dataset = load_dataset("json", data_files=problems, split="train").remove_columns(["hint", "level"])
+dataset = load_dataset("json", data_files=source, split="train").select_columns(["prompt", "answer"])
 GRPOTrainer(model, reward, config, dataset, callbacks=[Clock()]).train()
 seconds = [later - earlier for earlier, later in zip(stamps[::2], stamps[2::2])]
 with open(out, "w") as file:
     versions = f"TRL {trl.__version__}, transformers {transformers.__version__}"
-    json.dump({"seconds": seconds, "lengths": lengths, "versions": versions}, file)
+    json.dump({"seconds": seconds, "generate": generating, "lengths": lengths, "versions": versions}, file)
