@@ -1,6 +1,6 @@
 r"""A language model of 135M parameters learns to read, on two CPU cores: runs, evaluations, table and figure.
 
-    python results/lm.py run MODEL [NAME ...]     # what is missing of RUNS, one run at a time, 20 minutes each
+    python results/lm.py run MODEL [NAME ...]     # what is missing, one run at a time, 15 to 35 minutes each
     python results/lm.py table                    # writes results/lm.md and .png
 
 MODEL is HuggingFaceTB/SmolLM2-135M-Instruct, or a folder of it. The model cannot add, so the problems only ask it to
@@ -40,7 +40,9 @@ RUNS = {
     "GRPO": "grpo.py --lr 5e-6",
     "Guide-GRPO": "guide_grpo.py --lr 5e-6",
     "GRPO-N": "grpo_n.py --lr 5e-6",
+    "GSPO-N": "gspo_n.py --lr 5e-6",
 }
+SWEEP = {f"GRPO-{rate}": f"grpo.py --lr {rate}" for rate in ("2e-5", "8e-5", "3.2e-4")}  # one seed
 KEPT = ("step", "eval/", "reward/", "response/", "sampler/", "group/", "guide/triggered", "guide/right", "perf/")
 NAMES = "Anna Tom Maria Sam Lucy Ben Nora Max Ella Jack Rosa Paul".split()
 THINGS = "apples pens books cups coins shells cards stamps balls keys hats rings".split()
@@ -122,8 +124,9 @@ def respond(model: str, out: str, flags: str = ""):
 
 def base(model: str):
     """Responses of the model before training, with and without hints: results/lm/base.json."""
-    if not (FOLDER / "base.json").exists():
+    if not (WORK / "base.jsonl").exists():  # which the evaluations of runs are compared with
         respond(model, "base.jsonl")
+    if not (FOLDER / "base.json").exists():
         respond(model, "hints.jsonl", "--hints")
         call("compare.py hints=runs/lm/hints.jsonl --base base=runs/lm/base.jsonl --out runs/lm/hints")
         report = json.loads((WORK / "hints/report.json").read_text())
@@ -139,7 +142,7 @@ def train(name: str, seed: int, model: str):
     run = f"runs/lm-{name}-{seed}"
     if not metrics.exists():
         start = time.time()
-        call(f"{RUNS[name]} --model {model} {TASK} --seed {seed} --name lm-{name}-{seed} --resume")
+        call(f"{(RUNS | SWEEP)[name]} --model {model} {TASK} --seed {seed} --name lm-{name}-{seed} --resume")
         rows = [json.loads(line) for line in open(ROOT / run / "metrics.jsonl")]
         rows[-1]["minutes"] = (time.time() - start) / 60
         slim = [{k: float(f"{v:.4g}") for k, v in row.items() if k.startswith((*KEPT, "minutes"))} for row in rows]
@@ -174,7 +177,7 @@ def table():
              for label, m in models.items()]
     seconds = []
     figure, axes = plt.subplots(1, 4, figsize=(15, 3.8), layout="constrained")
-    for color, (name, command) in enumerate(RUNS.items()):
+    for color, (name, command) in enumerate((RUNS | SWEEP).items()):
         runs, after = load(name)
         if not runs:
             continue
@@ -186,7 +189,7 @@ def table():
                   for column in ("perf/sample_s", "perf/train_s", "perf/sync_s", "response/length")]
         seconds.append([name, *(f"{value:.1f}" for value in phases)])
         curves = {level: f"eval/pass@1/{level}" for level in CHANCE} | {"entropy while sampling": "sampler/entropy"}
-        for axis, (title, column) in zip(axes, curves.items()):
+        for axis, (title, column) in zip(axes if name in RUNS else [], curves.items()):
             for seed, run in enumerate(runs):
                 points = [(row["step"], row[column]) for row in run if column in row]
                 axis.plot(*zip(*points), color=f"C{color}", ls="-" if seed == 0 else "--",
@@ -226,7 +229,7 @@ if __name__ == "__main__":
         write_problems()
         base(sys.argv[2])
         for seed in range(SEEDS):
-            for name in sys.argv[3:] or RUNS:
+            for name in sys.argv[3:] or RUNS | (SWEEP if seed == 0 else {}):
                 train(name, seed, sys.argv[2])
     elif sys.argv[1:] != ["table"]:
         sys.exit(__doc__)

@@ -90,6 +90,7 @@ def test_clipped_loss(args, ratio, advantage, objective, gradient, clipped):
     loss.sum().backward()
     assert -loss.item() == pytest.approx(objective)
     assert -logprobs.grad.item() == pytest.approx(gradient)
+    assert stats["policy/ratio_max"].item() == pytest.approx(ratio)  # before the clip
     assert {name for name in ("policy/clip_low", "policy/clip_high") if stats[name].item()} == {clipped} - {None}
 
 
