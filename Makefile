@@ -4,6 +4,8 @@ BIN := .venv/bin
 GPU := $(shell nvidia-smi -L 2>/dev/null | grep -q . && echo yes)
 DEMO := demo-$(shell date +%Y%m%d-%H%M%S)
 WORKERS := $(if $(GPU),0,2)# test files side by side; one GPU holds one engine
+LONGEST := tests/test_runs.py tests/test_faults.py tests/test_ranks.py# first, so that none is left alone at the end
+TESTS := $(LONGEST) $(filter-out $(LONGEST),$(wildcard tests/test_*.py))
 
 .PHONY: demo test test-slow setup
 
@@ -15,7 +17,7 @@ demo: setup
 
 test: setup
 	$(BIN)/ruff check .
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests -q --durations=10 -n $(WORKERS) --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(TESTS) -q --durations=10 -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 test-slow: setup  # every model family, and a run killed twenty times
 	KILLS=20 OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests -q --slow -n $(WORKERS) --dist loadfile

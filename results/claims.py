@@ -58,6 +58,12 @@ def claims() -> list[list[str]]:
     row("Guidance learns problems that eight rollouts nearly always fail; GRPO does not", "Guide [paper], ours", TOY,
         "pass@1 on hard letters: " + ", ".join(f"{n} {spread(hard[n])}" for n in ("GRPO", "Guide-GRPO", "Guide-PPO")),
         verdict(min(hard["Guide-GRPO"] + hard["Guide-PPO"]) > 0.5 and max(hard["GRPO"] + hard["GRPO slow"]) < 0.05))
+    drawn = [sum(r["group/sampled"] for r in rows if "group/sampled" in r) / rows[-1]["step"]
+             for rows in load("Filter-GRPO")]
+    row("Filtering groups without a contrast helps less than guidance", "Guide [2nd]", TOY,
+        f"pass@1 on hard letters: Filter-GRPO {spread(hard['Filter-GRPO'])}, from {np.mean(drawn):.0f} problems drawn a "
+        f"step; Guide-GRPO {spread(hard['Guide-GRPO'])}, from 24",
+        verdict(max(hard["Filter-GRPO"]) < min(hard["Guide-GRPO"])))
     base, hinted = ([hints[label]["pass@k"][k][0] for k in ("1", "64")] for label in ("base", "base + hint"))
     row("Hints raise pass@k of the model that is not trained yet", "Guide [paper]", "`evaluate.py --hints`",
         f"pass@1 {base[0]:.2f} → {hinted[0]:.2f}, pass@64 {base[1]:.2f} → {hinted[1]:.2f} (the toy's hints say it all)",
@@ -80,6 +86,7 @@ def claims() -> list[list[str]]:
         ("Guide-GRPO", "no clip", "The clip of guided tokens", "ours; Guide's code has none"),
         ("reshaped", "no clip", "Reshaping the unclipped ratio, r/(r + γ),", "Guide [code]"),
         ("released", "reshaped", "Replacing the failed group, with that reshaping,", "Guide [code]"),
+        ("released with filter", "released", "Filtering, with these defaults of the released code,", "Guide [code]"),
     ]:
         if last.keys() >= {name, other}:
             yes, no = last[name], last[other]
