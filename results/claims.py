@@ -61,8 +61,8 @@ def claims() -> list[list[str]]:
     drawn = [sum(r["group/sampled"] for r in rows if "group/sampled" in r) / rows[-1]["step"]
              for rows in load("Filter-GRPO")]
     row("Filtering groups without a contrast helps less than guidance", "Guide [2nd]", TOY,
-        f"pass@1 on hard letters: Filter-GRPO {spread(hard['Filter-GRPO'])}, from {np.mean(drawn):.0f} problems drawn a "
-        f"step; Guide-GRPO {spread(hard['Guide-GRPO'])}, from 24",
+        f"pass@1 on hard letters: Filter-GRPO {spread(hard['Filter-GRPO'])}, {np.mean(drawn):.0f} problems a step; "
+        f"Guide-GRPO {spread(hard['Guide-GRPO'])}, 24",
         verdict(max(hard["Filter-GRPO"]) < min(hard["Guide-GRPO"])))
     base, hinted = ([hints[label]["pass@k"][k][0] for k in ("1", "64")] for label in ("base", "base + hint"))
     row("Hints raise pass@k of the model that is not trained yet", "Guide [paper]", "`evaluate.py --hints`",

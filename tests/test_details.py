@@ -10,17 +10,15 @@ from conftest import ROOT
 
 PAGE = (ROOT / "docs/details.md").read_text()
 NAMED = {int(number): test for number, test in re.findall(r"(?ms)^(\d+)\. .*?· `(test_\w+)`", PAGE)}
-ENDS = "policy.lm.state_dict().items() if name"
 WITHOUT = {  # number: file, what stands there, and the mistake
     1: ("grpo.py", "[step[token].logprob for", "[-1.0 for"),
     2: ("grpo.py", "require(gap <= args.max_logprob_gap,", "require(True,"),
     3: ("grpo.py", "logprobs = (logits / self.temperature).log", "logprobs = logits.log"),
     4: ("grpo.py", "logprobs=0,", "logprobs=0, top_p=0.5,"),
     6: ("grpo.py", "if not r.truncated]", "]"),
-    7: ("grpo.py", "torch.manual_seed(seed)", "pass"),
+    7: ("grpo.py", "hash((seed, step, engine))", "hash((seed, step))"),
     8: ("grpo.py", "engine.reset_prefix_cache()", "True"),
-    9: ("grpo.py", ENDS, ENDS + ' != "model.norm.weight" and name'),
-    11: ("grpo.py", "revert_weight_conversion(policy.lm, {name: w.full_tensor() if WORLD > 1 else w})", "{name: w}"),
+    9: ("grpo.py", "policy.lm.state_dict().items() if", "[*policy.lm.state_dict().items()][2:] if"),
     12: ("grpo.py", "if step == done + 1 else", "if True else"),
     13: ("grpo.py", "dtype=torch.float32, attn", "dtype=torch.bfloat16, attn"),
     14: ("grpo.py", "cap * (logits / cap).tanh() if cap else logits", "logits"),
@@ -53,7 +51,7 @@ WITHOUT = {  # number: file, what stands there, and the mistake
     38: ("grpo.py", 'unfinished = path.with_suffix(".partial")', "unfinished = path"),
     39: ("grpo.py", "(loss * WORLD).backward()", "loss.backward()"),
     40: ("grpo.py", "asdict(r) for r in groups[-1]]", "asdict(r) for r in []]"),
-}  # 5, 10 and 18 are about how it is done: no value changes without them
+}  # without 5, 10 and 18 no value changes; 11 takes families that are tested with --slow only
 
 
 @pytest.mark.slow
@@ -68,4 +66,4 @@ def test_the_named_test_fails_without_the_detail(tmp_path, number):
     file, = [path.name for path in (copy / "tests").glob("test_*.py") if f"def {NAMED[number]}(" in path.read_text()]
     command = [sys.executable, "-m", "pytest", "-xq", "-p", "no:cacheprovider", f"tests/{file}", "-k", NAMED[number]]
     done = subprocess.run(command, cwd=copy, capture_output=True, text=True)
-    assert done.returncode == 1 and " failed" in done.stdout, done.stdout[-2000:]
+    assert done.returncode == 1, done.stdout[-2000:]  # 2 and 5 of pytest are other mistakes than a failed test

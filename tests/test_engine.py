@@ -54,13 +54,24 @@ def test_temperature_is_in_both_log_probs(engine, policy, problems, args):
     assert gap(engine, policy, problems[:8], args) > 0.6
 
 
-def test_samples_repeat_with_the_seed_and_prefixes_are_forgotten(engine, policy, problems, args):
+def test_samples_repeat_with_the_seed_of_step_and_engine(engine, policy, problems, args):
     grpo.sync_weights(policy, engine)
     drawn = []
-    for seed in (1, 1, 2):
-        torch.manual_seed(seed)
+    for step, other in ((1, 0), (1, 0), (2, 0), (1, 1)):
+        grpo.seed_everything(args.seed, step, other)
         drawn.append([r.token_ids for group in grpo.sample(engine, problems[:6], 4, args) for r in group])
-    assert (drawn[0] == drawn[1] or AS_ON_GPU) and drawn[0] != drawn[2]
+    assert (drawn[0] == drawn[1] or AS_ON_GPU) and drawn[0] not in drawn[2:]
+
+
+def test_old_prefixes_are_forgotten(engine, policy, problems, args):
+    args.max_response_tokens = 16
+    long = dataclasses.replace(problems[0], prompt_ids=(problems[0].prompt_ids * 20)[:160])  # vLLM caches whole blocks
+    grpo.sync_weights(policy, engine)
+    with torch.no_grad():
+        policy.lm.model.embed_tokens.weight.mul_(1.5)
+    stale = gap(engine, policy, [long], args)
+    grpo.sync_weights(policy, engine)
+    assert gap(engine, policy, [long], args) < stale / 50
 
 
 def test_rollouts_are_verified_and_truncation_is_known(engine, policy, problems, args):
