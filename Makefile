@@ -17,7 +17,8 @@ demo: setup
 
 test: setup
 	$(BIN)/ruff check .
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(TESTS) -q --durations=10 -n $(WORKERS) --dist loadfile --no-loadscope-reorder
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(TESTS) -q --durations=10 -n $(WORKERS) \
+		--dist loadfile --no-loadscope-reorder
 
 test-slow: setup  # every model family, and a run killed twenty times
 	KILLS=20 OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests -q --slow -n $(WORKERS) --dist loadfile

@@ -9,6 +9,7 @@ import json
 from pathlib import Path
 
 import algorithms
+import decisions
 import numpy as np
 from algorithms import evaluations, load, markdown, pass_at, spread
 
@@ -93,6 +94,19 @@ def claims() -> list[list[str]]:
             otherwise = "it hurts" if max(yes) < min(no) else "not clearly: seeds overlap"
             row(f"{what} helps", source, TOY, f"hard letters at the last step {spread(yes)} with, {spread(no)} without",
                 verdict(min(yes) > max(no), otherwise))
+
+    longer, holds = theory("guide.md", "GRPO: each further decision multiplies the steps")
+    tokens, also = theory("guide.md", "token ratio, without and with the clip: from L = 4 to 8")
+    row("The more decisions, the more guidance gains: exponential time becomes linear", "ours", "`theory/guide.py`",
+        f"steps grow by {longer} with each further decision under GRPO; by {tokens} from 4 to 8 with guidance",
+        verdict(holds and also))
+    ends = {name: [algorithms.final("eval/pass@1", run) for digits in (4, 6) for run in decisions.load(name, digits)]
+            for name in decisions.RUNS}
+    sooner = [min(ends[name]) > max(ends["GRPO"]) for name in ("token ratio", "without ratio")]
+    row("The same in a language model, four and six decisions", "ours", "`results/decisions.py run`",
+        "pass@1 after 120 steps, by seed: " + "; ".join(
+            f"{name} {', '.join(f'{end:.2f}' for end in ends[name])}" for name in ends),
+        verdict(all(sooner), "without the ratio; with it not at every seed" if sooner[1] else "does not"))
 
     for ours, full in (("GRPO-N", "GRPO slow"), ("GSPO-N", "GSPO")):
         during = {name: [np.mean([r["sampler/entropy"] for r in rows if 20 <= r["step"] <= 100]) for rows in load(name)]
