@@ -20,7 +20,7 @@ test: setup
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(TESTS) -q --durations=10 -n $(WORKERS) \
 		--dist loadfile --no-loadscope-reorder
 
-test-slow: setup  # every model family, and a run killed twenty times
+test-slow: setup  # every model family, a run killed twenty times, and the mistakes that docs/details.md warns of
 	KILLS=20 OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests -q --slow -n $(WORKERS) --dist loadfile
 
 setup: .venv/ready

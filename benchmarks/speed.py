@@ -87,7 +87,7 @@ def run_grpo(name: str, model: Path | str, problems: Path | str, steps: int, *fl
     """Metrics of a run of grpo.py with a learning rate that changes nothing, without its two first steps. A complete
     run is not repeated, so that an interrupted `growth` goes on where it was; delete runs/speed to measure anew."""
     command = [sys.executable, ROOT / "grpo.py", "--model", model, "--dataset", problems, "--steps", steps + 2,
-               "--lr=1e-9", "--max-prompt-tokens=128", "--eval-problems=8", "--eval-samples=1", "--eval-every=1000",
+               "--lr=1e-9", "--max-prompt-tokens=160", "--eval-problems=8", "--eval-samples=1", "--eval-every=1000",
                "--save-every=1000", "--resume", "--name", name, *flags]
     WORK.mkdir(parents=True, exist_ok=True)
     metrics = WORK / "runs" / name / "metrics.jsonl"
@@ -134,7 +134,7 @@ def beside_trl(name: str, setups: dict, args: Args):
         ours, theirs, memory = [], {"seconds": [], "generate": [], "lengths": []}, {"grpo.py": 0.0, "TRL": 0.0}
         for _ in range(2):
             run = f"trl-{time.time_ns()}"
-            ours += run_grpo(run, model, file, args.rounds, f"--problems={problems}", "--max-prompt-tokens=160",
+            ours += run_grpo(run, model, file, args.rounds, f"--problems={problems}",
                              f"--max-response-tokens={tokens}", f"--verifier={verifier}")
             memory["grpo.py"] = max(memory["grpo.py"], float((WORK / "runs" / run / "memory").read_text()))
             out = WORK / "trl.json"

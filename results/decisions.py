@@ -30,7 +30,7 @@ RUNS = {
     "token ratio": "guide_grpo.py",
     "without ratio": "guide_grpo.py --no-guided-ratio",
 }
-KEPT = ("step", "eval/pass@1", "eval/truncated")
+KEPT = ("step", "eval/pass@1", "eval/truncated", "guide/right")
 
 
 def make_toy(digits: int):
@@ -60,7 +60,7 @@ def train(name: str, digits: int, seed: int):
              f"{LIMITS} --problems 12 --steps {STEPS} --eval-every {EVERY} --keep 1 --lr 2e-4 --seed {seed} "
              f"--name decisions-{label} --resume")
         rows = [json.loads(line) for line in open(ROOT / f"runs/decisions-{label}/metrics.jsonl")]
-        points = [{column: row[column] for column in KEPT} for row in rows if "eval/pass@1" in row]
+        points = [{column: row[column] for column in KEPT if column in row} for row in rows if "eval/pass@1" in row]
         out.write_text("".join(json.dumps(point) + "\n" for point in points))
 
 
@@ -71,7 +71,7 @@ def load(name: str, digits: int) -> list[list[dict]]:
 
 
 def half(points: list[dict]) -> float:
-    """The first evaluated step with more than half of the held-out problems solved."""
+    """The first evaluated step with more than half of the problems solved."""
     return next((point["step"] for point in points if point["eval/pass@1"] > 0.5), np.inf)
 
 
@@ -84,8 +84,8 @@ def table():
         ends.append([str(digits)])
         for color, name in enumerate(RUNS):
             runs = load(name, digits)
-            steps[-1].append(", ".join("–" if np.isinf(step) else f"{step:.0f}" for step in sorted(map(half, runs))))
-            ends[-1] += [", ".join(f"{final(column, points):.2f}" for points in runs) for column in KEPT[1:]]
+            steps[-1].append(", ".join("–" if np.isinf(step) else f"{step:.0f}" for step in map(half, runs)))
+            ends[-1] += [", ".join(f"{final(column, points):.2f}" for points in runs) for column in KEPT[1:3]]
             for seed, points in enumerate(runs):
                 axis.plot([point["step"] for point in points], [point["eval/pass@1"] for point in points],
                           color=f"C{color}", alpha=0.8, label=name if seed == 0 else None)
@@ -100,10 +100,11 @@ def table():
         "`python results/decisions.py run` trains what is missing, `table` redraws. One thread a run, float32, on CPUs."
         "\n\n![curves](decisions.png)",
         f"Hard letters of the toy alone, {STEPS} steps of 12 problems × 8 responses, rate 2e-4. The first of the "
-        f"evaluations, one\nevery {EVERY} steps, with more than half of the held-out problems solved, for each seed; a "
-        "dash: never. `base` is the\nsolve rate before training, of 256 samples a problem.",
+        f"evaluations, one\nevery {EVERY} steps, with more than half of the held-out problems solved, seed by seed; a "
+        "dash: never. `base` is the\nsolve rate before training, of 256 samples a problem. With one "
+        "digit none is held out: these are the\nproblems of training.",
         markdown(["decisions", "each right", "base", *RUNS], steps),
-        "At the last step, for each seed: pass@1, and the share of responses that ran to the limit.",
+        "At the last step, seed by seed: pass@1, and the share of responses that ran to the limit.",
         markdown(["decisions", *(f"{name}: {what}" for name in RUNS for what in ("pass@1", "cut"))], ends),
     ]
     (ROOT / "results/decisions.md").write_text("\n\n".join(text) + "\n")
