@@ -229,8 +229,9 @@ if __name__ == "__main__":
         write_problems()
         base(sys.argv[2])
         for seed in range(SEEDS):
-            for name in sys.argv[3:] or RUNS | (SWEEP if seed == 0 else {}):
-                train(name, seed, sys.argv[2])
+            for name in sys.argv[3:] or RUNS | SWEEP:
+                if seed == 0 or name in RUNS:
+                    train(name, seed, sys.argv[2])
     elif sys.argv[1:] != ["table"]:
         sys.exit(__doc__)
     table()

@@ -14,7 +14,7 @@ import pytest
 import torch
 from conftest import AS_ON_GPU, ROOT, TOY
 from test_grpo import make_rollouts
-from test_runs import command_line, comparable, run
+from test_runs import command_line, comparable
 
 import grpo
 import guide_ppo
@@ -54,7 +54,7 @@ def contents(run_folder, name):
 
 
 def test_a_run_killed_again_and_again_is_the_run_never_killed(tmp_path):
-    kills, rng = int(os.environ.get("KILLS", 3)), random.Random(0)
+    kills, rng = int(os.environ.get("KILLS", 2)), random.Random(0)
     steps = 4 * kills
     whole, killed = folder(tmp_path / "whole"), folder(tmp_path / "killed")
     assert start("grpo.py", whole, steps=steps).wait() == 0
@@ -87,6 +87,8 @@ def test_a_signal_finishes_the_step_saves_and_exits_0(tmp_path):
     assert (stopped / "log.txt").read_text().count("the same command with --resume goes on") == 2
     assert start("guide_ppo.py", stopped, **flags).wait() == 0
     assert contents(stopped / "runs/run", "step_000006") == contents(whole / "runs/run", "step_000006")
+    last = json.loads((whole / "runs/run/metrics.jsonl").read_text().splitlines()[-1])
+    assert {"value/loss", "value/explained_variance", "guide/right"} <= last.keys()
 
 
 def test_a_full_disk_harms_no_checkpoint(tmp_path):
@@ -158,20 +160,12 @@ def test_an_update_that_is_not_finite_is_not_made(module, problems):
     assert all(torch.equal(a, b) for a, b in zip(before, policy.parameters()))
 
 
-def test_a_step_that_is_not_finite_names_the_last_checkpoint(tmp_path):
-    run("grpo.py", tmp_path, **SMALL | dict(steps=1, save_every=1))
-    process = start("grpo.py", tmp_path, steps=9, lr=1e30, problems=24, group_size=8)
-    assert process.wait() == 1
-    log = (tmp_path / "log.txt").read_text()
-    assert "a gradient is not finite, and its update was not made; lower --lr?" in log
-    assert [path.name for path in grpo.checkpoints(tmp_path / "runs/run")] == ["step_000001"]
-
-
 @pytest.mark.parametrize(
     "flags, sentence",
     [
         (dict(max_logprob_gap=1e-12), "with the same weights, sampler and trainer differ by"),
         (dict(verifier="broken.py:verify"), "the verifier failed on every response of this step"),
+        (dict(lr=1e30, problems=24, group_size=8), "a gradient is not finite, and its update was not made"),
     ],
 )
 def test_a_step_that_cannot_be_trusted_is_neither_logged_nor_saved(tmp_path, flags, sentence):

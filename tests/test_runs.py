@@ -73,7 +73,6 @@ def test_each_script_runs_and_switched_off_it_is_grpo_to_the_bit(tmp_path):
     grpo = two_steps("grpo", "grpo.py")
     never = two_steps("never", "guide_grpo.py", guidance="never")
     assert [row.pop("guide/triggered", None) for row in never] == [None, 0, 0] and same(never, grpo)
-    assert same(two_steps("all positive", "grpo_n.py", positive_weight=1), grpo)
 
     guided = two_steps("guide", "guide_grpo.py")
     assert same(guided[:1], grpo[:1])
@@ -88,9 +87,6 @@ def test_each_script_runs_and_switched_off_it_is_grpo_to_the_bit(tmp_path):
     assert 0.3 < negative[1]["reward/mean"] < 0.7 and negative[2]["policy/loss"] >= 0
     sequence = two_steps("sequence", "gspo_n.py", **mine)
     assert 0.3 < sequence[1]["reward/mean"] < 0.7 and sequence[1]["policy/ratio_max"] < 1.2
-
-    actor_critic = two_steps("ppo", "guide_ppo.py", critic_lr=1e-3)
-    assert {"value/loss", "value/explained_variance", "guide/right"} <= actor_critic[2].keys()
 
 
 def test_the_gpu_check_works_at_a_tiny_size_on_a_cpu():

@@ -141,6 +141,7 @@ SAME = [  # (inside the box, reference)
     ("A=\\begin{pmatrix}0.5\\\\1\\end{pmatrix}", "A = \\begin{pmatrix}\\frac12\\\\1\\end{pmatrix}"),
     ("x\\in(1,\\frac42]", "x \\in (1, 2]"), ("\\sqrt{0.5}", "\\frac{\\sqrt2}{2}"), ("x = 0.5+1 = 1.5", "3/2"),
     ("x = \\frac{-1\\pm\\sqrt5}{2}", "\\frac{-1-\\sqrt5}{2}, \\frac{-1+\\sqrt5}{2}"), ("\\{\\pm 3\\}", "3, -3"),
+    ("100^\\circ C", "100"), ("20^{\\circ} F", "20^\\circ"), ("10\\text{,}000", "10000"), ("\\text{Rs. }50", "50"),
     ("12\\text{ eV}", "12"), ("\\sqrt{4x^2}", "2|x|"), ("|x|^2", "x^2"), ("x^2>4", "(-\\infty,-2)\\cup(2,\\infty)"),
 ]  # fmt: skip
 DIFFERENT = [  # (inside the box, reference)
