@@ -402,9 +402,7 @@ def lm(model: str, dataset: str, problems: int = 48, samples: int = 64, only: st
     dress(alignment, "GRPO points along the gap", "", "cosine, corrected for noise", ylim=(0, 1.1))
     figure.suptitle(f"Gradient Gap of {model} on {dataset}, {samples} samples per problem (measured by this project)")
     (FOLDER / f"{name}.json").write_text(json.dumps(numbers))
-    flags = (f"--model {model} --dataset {dataset} --problems {problems} --samples {samples} --seed {seed}"
-             + f" --only {only}" * bool(only))
-    finish(name, f"lm {flags}", figure, rows, more)
+    finish(name, " ".join(sys.argv[1:]), figure, rows, more)
 
 
 if __name__ == "__main__":
