@@ -62,7 +62,7 @@ class Args:
     model: str
     """Hugging Face name or local folder of an instruct model: it must have a chat template."""
     dataset: str
-    """A .jsonl, .json or .parquet file, or NAME[:CONFIG[:SPLIT]] on the hub; columns as in README."""
+    """A .jsonl, .json or .parquet file, or NAME[:CONFIG[:SPLIT]] on the hub; columns as in docs/data-and-models.md."""
     out: Path
     """The .jsonl file to write, or to continue."""
     prompt: str = PROMPT
@@ -151,7 +151,8 @@ def read_rows(args: Args) -> tuple[list[dict], str, str, str]:
     wanted = (["problem", "question", "prompt"], ["solution", *answers], answers)
     columns = [next((name for name in names if name in known), None) for names in wanted]
     if None in columns:
-        sys.exit(f"{args.dataset} has columns {', '.join(sorted(known))}, but no problem or no answer: see README")
+        sys.exit(f"{args.dataset} has columns {', '.join(sorted(known))}, but no problem or no answer: see "
+                 "docs/data-and-models.md")
     return rows, *columns
 
 

@@ -78,7 +78,7 @@ FAMILIES = {
     "GPT-OSS": ("gpt_oss", dict(num_local_experts=4, num_experts_per_tok=2)),
     "Falcon-H1": ("falcon_h1", dict(lm_head_multiplier=0.5)),
 }
-FAST = "Llama, tied", "Gemma 2", "OLMo-2", "GPT-2", "Cohere", "OLMoE", "Falcon-H1"
+FAST = "Gemma 2", "OLMo-2", "GPT-2", "Cohere", "OLMoE", "Falcon-H1"
 INEXACT = {"Apertus": "vLLM keeps the alphas of xIELU in bfloat16, the trainer in float32: a gap of 1e-4 to 1e-3"}
 REFUSED = {
     "Falcon-H1": "FalconH1ForCausalLM changes its logits",

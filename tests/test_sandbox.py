@@ -171,7 +171,7 @@ def test_a_solution_changes_no_file_where_the_kernel_allows_it(tmp_path):
 
 def test_a_solution_reaches_no_network_where_the_kernel_allows_it():
     if "unshare" not in sandbox.sandbox():
-        pytest.skip("unshare does not work here, and the README says what that means")
+        pytest.skip("unshare does not work here, and docs/verifiers.md says what that means")
     source = "import socket\ndef add(a, b):\n    socket.create_connection(('127.0.0.1', {}), timeout=1)\n    return a + b"
     import socket
 
