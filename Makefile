@@ -4,8 +4,9 @@ BIN := .venv/bin
 GPU := $(shell nvidia-smi -L 2>/dev/null | grep -q . && echo yes)
 DEMO := demo-$(shell date +%Y%m%d-%H%M%S)
 WORKERS := $(if $(GPU),0,2)# test files side by side; one GPU holds one engine
-LONGEST := tests/test_runs.py tests/test_faults.py tests/test_ranks.py# first, so that none is left alone at the end
-TESTS := $(LONGEST) $(filter-out $(LONGEST),$(wildcard tests/test_*.py))
+LONGEST := runs faults ranks models evaluate sandbox verifiers hints report# first, so that no core is idle at the end
+TESTS := $(LONGEST:%=tests/test_%.py)
+TESTS += $(filter-out $(TESTS),$(wildcard tests/test_*.py))
 
 .PHONY: demo test test-slow setup
 
