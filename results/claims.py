@@ -10,11 +10,12 @@ from pathlib import Path
 
 import algorithms
 import decisions
+import lm
 import numpy as np
 from algorithms import evaluations, load, markdown, pass_at, spread
 
 RESULTS = Path(__file__).parent
-TOY = "`results/algorithms.py run`"
+TOY, LM = "`results/algorithms.py run`", "`results/lm.py run`"
 
 
 def theory(file: str, claim: str) -> tuple[str, bool]:
@@ -123,6 +124,14 @@ def claims() -> list[list[str]]:
             f"pass@64, all letters: {spread(widest[ours])} against {spread(widest[full])}; before training "
             f"{pass_at(64, '', algorithms.before()):.2f}", verdict(min(widest[ours]) > max(widest[full])))
 
+    read = {name: [pass_at(1, "last", m) for m in lm.load(name)[1]] for name in lm.RUNS | lm.SWEEP}
+    entropy = {name: [m["entropy"] for m in lm.load(name)[1]] for name in lm.RUNS}
+    for ours in ("GRPO-N", "GSPO-N"):
+        row(f"{ours} keeps more entropy than GRPO in a model of 135M parameters", "two-stage [paper]", LM,
+            f"nats after training: {spread(entropy[ours])} against {spread(entropy['GRPO'])}; it has learnt less, the "
+            f"last of five words {spread(read[ours])} against {spread(read['GRPO'])}",
+            verdict(min(entropy[ours]) > max(entropy["GRPO"])))
+
     two = "`theory/two_stage.py`"
     stages = [theory("two_stage.md", f"T1, GRPO, {stage}") for stage in ("exploitation", "exploration")]
     row("Two stages: first the likely good action, while the best one loses; then that one", "two-stage [paper]", two,
@@ -148,6 +157,11 @@ def claims() -> list[list[str]]:
     row("The same in a language model", "Gradient Gap [paper]", "`results/lr_sweep.py run`",
         f"{count} runs at or above the first learning rate that fails, in 12 settings: all end at a held-out pass@1 "
         f"of at most {highest:.2f} on easy and medium letters", verdict(highest < 0.1))
+    *learns, collapses = read["GRPO"], *(read[name] for name in lm.SWEEP)
+    row("The same in a model of 135M parameters, AdamW", "Gradient Gap [paper]", LM,
+        "the last of five words, chance .2: " + ", ".join(spread(ends) for ends in (*learns, collapses))
+        + f" at 5e-6 and {', '.join(name.removeprefix('GRPO-') for name in lm.SWEEP)}",
+        verdict(min(map(min, learns)) > 0.4 and max(collapses) < 0.1))
     value, holds = theory("gradient_gap_bandit.md", "tokens: critical step, C gap")
     per_token, also = theory("gradient_gap_bandit.md", "tokens: critical step, C gap/T")
     row("The critical step shrinks with the length; dividing by the length repairs it", "Gradient Gap [paper]", bandit,
