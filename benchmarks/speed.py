@@ -4,6 +4,7 @@
     python benchmarks/speed.py lm --trl-python … --model NAME         # the same with a language model of your own
     python benchmarks/speed.py sample     # sampling, beside LLM.generate with the same requests
     python benchmarks/speed.py train      # an update, beside forward and backward passes over the same tokens, packed
+    python benchmarks/speed.py prompts --model NAME    # a group with its prompt once, beside once for each response
     python benchmarks/speed.py memory     # log-probs over a vocabulary of 151,936, beside all logits at once
     python benchmarks/speed.py growth     # seconds against length, group size and model size, with exponents
 
@@ -47,11 +48,11 @@ class Args:
     """Measures one thing side by side and writes its table into benchmarks/README.md."""
 
     what: tyro.conf.Positional[str]
-    """trl, lm, sample, train, memory or growth."""
+    """trl, lm, sample, train, prompts, memory or growth."""
     trl_python: str = ""
     """For `trl` and `lm`: the Python of an environment with TRL."""
     model: str = ""
-    """For `lm`: a model's folder, or its name on the hub."""
+    """For `lm` and `prompts`: a model's folder, or its name on the hub."""
     rounds: int = 7
     """How often each side is measured, after two warm-ups."""
 
@@ -244,6 +245,34 @@ def train(args: Args):
           rows)
 
 
+def prompts(args: Args):
+    """Forward and backward pass of a group of eight. With the prompt once, each response attends to it and to itself:
+    a mask of all pairs of tokens, and positions that start again."""
+    lm, rows = grpo.AutoModelForCausalLM.from_pretrained(args.model, dtype=torch.float32).to(grpo.DEVICE), []
+    for prompt, response in ((93, 14), (40, 80)):
+        ids = torch.randint(lm.config.vocab_size, (8, prompt + response), device=grpo.DEVICE)
+        ids[:, :prompt] = ids[0, :prompt]
+        row = torch.cat([ids[0, :prompt], ids[:, prompt:].flatten()])[None]
+        positions = torch.cat([torch.arange(prompt), torch.arange(prompt, prompt + response).repeat(8)])[None]
+        whose = torch.tensor([-1] * prompt + [i for i in range(8) for _ in range(response)])
+        mask = ((whose == -1) | (whose == whose[:, None])).tril()[None, None]
+        once = dict(input_ids=row, position_ids=positions.to(ids.device), attention_mask=mask.to(ids.device))
+        seconds, found = {"each": [], "once": []}, {}
+        for _ in range(args.rounds + 2):
+            for side, inputs in ({"each": dict(input_ids=ids), "once": once}).items():
+                start = time.perf_counter()
+                hidden = lm.base_model(**inputs).last_hidden_state[:, prompt:].reshape(8, response, -1)
+                logprobs = lm.lm_head(hidden)[:, :-1].log_softmax(-1).gather(-1, ids[:, prompt + 1 :, None])
+                logprobs.sum().backward()
+                found[side] = logprobs.detach().cpu()
+                seconds[side].append(time.perf_counter() - start)
+                lm.zero_grad()
+        before, after = seconds["each"][2:], seconds["once"][2:]
+        ratio, difference = np.median(before) / np.median(after), (found["each"] - found["once"]).abs().max()
+        rows.append([f"{prompt} + {response}", spread(before), spread(after), f"**{ratio:.2f}**", f"{difference:.0e}"])
+    write("prompts", "tokens, prompt + response | prompt 8 times, s | once, s | ratio | log-probs differ by", rows)
+
+
 def memory(args: Args):
     """Each side in a process of its own, by turns: the peak over what the model alone needs."""
     gpu_check.make_model(WORK / "model-memory", 64, 64, 1, 1, 1, 151_936)
@@ -314,11 +343,12 @@ if __name__ == "__main__":
         memory_of(sys.argv[1].removeprefix("memory-"))
     else:
         args = tyro.cli(Args)
-        sides = {"trl": trl, "lm": lm, "sample": sample, "train": train, "memory": memory, "growth": growth}
+        sides = {"trl": trl, "lm": lm, "sample": sample, "train": train, "prompts": prompts, "memory": memory,
+                 "growth": growth}
         if args.what not in sides:
             sys.exit(f"{args.what} is none of {', '.join(sides)}")
         if args.what in ("trl", "lm") and not args.trl_python:
             sys.exit(f"{args.what} needs --trl-python: the Python of an environment with TRL")
-        if args.what == "lm" and not args.model:
-            sys.exit("lm needs --model: a folder, or a name on the hub")
+        if args.what in ("lm", "prompts") and not args.model:
+            sys.exit(f"{args.what} needs --model: a folder, or a name on the hub")
         sides[args.what](args)
