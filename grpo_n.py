@@ -38,7 +38,6 @@ from dataclasses import asdict, dataclass, fields, replace
 from datetime import timedelta
 from functools import partial
 from itertools import chain, count, islice
-from operator import attrgetter
 from pathlib import Path
 from typing import Literal
 
@@ -69,10 +68,8 @@ os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "1")  # GiB
 os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", "nobind")
 
 WHOLE = dcp.StateDictOptions(full_state_dict=True, cpu_offload=True)  # tensors unsharded, on rank 0; all ranks call
-FROM_WHOLE = dcp.StateDictOptions(full_state_dict=True)
 MAY_BE_ZERO = ("seed", "steps", "clip_low", "clip_high", "kl_coef", "positive_weight")  # flags
 LOGS = ("metrics.jsonl", "rollouts.jsonl")
-SIGNALS = []  # SIGTERM or Ctrl-C, once received
 
 
 # ------------------------------------------------------------------------------------------------------------ arguments
@@ -121,10 +118,8 @@ class Args:
 
     def __post_init__(self):
         for name, value in vars(self).items():
-            if type(value) in (int, float):
-                in_range = 0 < value < np.inf or value == 0 and name in MAY_BE_ZERO
-                least = "at least" if name in MAY_BE_ZERO else "above"
-                require(in_range, f"--{name.replace('_', '-')} must be {least} 0, but is {value}")
+            if type(value) in (int, float) and (value or name not in MAY_BE_ZERO):
+                require(0 < value < np.inf, f"--{name.replace('_', '-')} must be a positive number, but is {value}")
         require(self.group_size > 1, "--group-size 1 makes every advantage zero: use at least 2")
         require(self.minibatches <= self.problems, "--minibatches are more than --problems: lower the former")
         require(self.name or not self.resume, "--resume needs the --name of the run to continue")
@@ -267,10 +262,6 @@ class Rollout:
     advantage: float = 0.0
     trainer_logprobs: list[float] | None = None  # at its mini-batch, where it has a gradient
 
-    @property
-    def total_tokens(self) -> int:
-        return len(self.problem.prompt_ids) + len(self.token_ids)
-
 
 def start_engine(args: Args):
     from vllm import LLM  # takes ten seconds: --help and bad input answer before it
@@ -389,10 +380,11 @@ def policy_loss(logprobs: Tensor, old_logprobs: Tensor, advantage: Tensor, mask:
 def microbatches(rollouts: list[Rollout], budget: int) -> list[list]:
     """The rollouts in batches of like length, so of little padding, of at most `budget` padded tokens or one rollout.
     Rank k takes every WORLD-th from k on; FSDP wants equally many on every rank, so some may have no response."""
-    batches, rest = [], sorted(rollouts, key=attrgetter("total_tokens"), reverse=True)
+    length = lambda r: len(r.problem.prompt_ids) + len(r.token_ids)
+    batches, rest = [], sorted(rollouts, key=length, reverse=True)
     while rest:
-        size = max(1, budget // rest[0].total_tokens)
-        batch = [r for r in rest[:size] if r.total_tokens > 0.85 * rest[0].total_tokens]
+        size = max(1, budget // length(rest[0]))
+        batch = [r for r in rest[:size] if length(r) > 0.85 * length(rest[0])]
         batches.append(batch)
         rest = rest[len(batch) :]
     while len(batches) % WORLD:
@@ -525,12 +517,10 @@ def save_checkpoint(policy: Policy, tokenizer, trainer: dict, run: Path, step: i
     weights = dcp.get_model_state_dict(policy.lm, options=WHOLE)
     if RANK > 0:
         return
-    path = run / f"step_{step:06d}"
-    unfinished = path.with_suffix(".partial")
+    path, unfinished = run / f"step_{step:06d}", run / "unfinished"
+    shutil.rmtree(unfinished, ignore_errors=True)
     with user_error(f"cannot write {path}, so nothing older is deleted"):
-        for older in run.glob("*.partial"):
-            shutil.rmtree(older)
-        weights = {name: weights[name] for name, _ in policy.lm.named_parameters()}
+        weights = {name: weights[name] for name, _ in policy.lm.named_parameters()}  # a tied one once
         policy.lm.save_pretrained(unfinished, state_dict=weights)
         tokenizer.save_pretrained(unfinished)
         torch.save(trainer | {"step": step}, unfinished / "trainer.pt")
@@ -556,12 +546,6 @@ def seed_everything(seed: int, step: int, engine: int = 0):
     np.random.seed(seed % 2**32)
 
 
-def stop_at_signal(number, frame):
-    """Notes SIGTERM or Ctrl-C for the end of the step."""
-    SIGNALS.append(number)
-    tqdm.write("stopping after this step: the same command with --resume goes on; Ctrl-\\ stops at once")
-
-
 def main(args: Args):
     # problems
     init_distributed()
@@ -573,11 +557,9 @@ def main(args: Args):
     tokens = args.max_prompt_tokens + args.max_response_tokens
     require(tokens <= reads, f"the model reads {reads} tokens: lower --max-prompt-tokens or --max-response-tokens")
     problems = load_problems(args.dataset, tokenizer, args)
-    if args.eval_dataset:
-        held_out = load_problems(args.eval_dataset, tokenizer, args)
-    else:
-        problems = problems.shuffle(args.seed)
-        held_out, problems = problems, problems.skip(args.eval_problems)
+    held_out = load_problems(args.eval_dataset, tokenizer, args) if args.eval_dataset else problems.shuffle(args.seed)
+    if not args.eval_dataset:
+        problems = held_out.skip(args.eval_problems)
     held_out = [Problem(**row) for row in held_out.take(min(args.eval_problems, len(held_out)))]
     require(len(problems) >= args.problems, f"{len(problems)} problems to train on are fewer than --problems")
 
@@ -593,7 +575,7 @@ def main(args: Args):
     reference = reference and shard(reference)
     optimizer = torch.optim.AdamW(policy.parameters(), args.lr, (0.9, 0.99), weight_decay=0.0, fused=GPU)
     if trainer:
-        dcp.set_optimizer_state_dict(policy, optimizer, trainer["optimizer"], options=FROM_WHOLE)
+        dcp.set_optimizer_state_dict(policy, optimizer, trainer["optimizer"], options=WHOLE)
         optimizer.param_groups[0]["lr"] = args.lr  # of the flags, not of the checkpoint
     done, sampled = trainer.get("step", 0), trainer.get("sampled", 0)
     epochs = (np.random.default_rng((args.seed, epoch)).permutation(len(problems)) for epoch in count())
@@ -612,8 +594,10 @@ def main(args: Args):
         log(run / "metrics.jsonl", [{"step": 0} | evaluate(engine, held_out, 0, args)])
 
     # training
-    signal.signal(signal.SIGTERM, stop_at_signal)
-    signal.signal(signal.SIGINT, stop_at_signal)
+    signals = []  # SIGTERM or Ctrl-C, once received
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda number, frame: (signals.append(number), tqdm.write(
+            "stopping after this step: the same command with --resume goes on; Ctrl-\\ stops at once")))
     bar = tqdm(range(done + 1, args.steps + 1), desc=run.name, initial=done, total=args.steps, disable=RANK > 0)
     for step in bar:
         seed_everything(args.seed, step, RANK // args.vllm_tp)
@@ -651,7 +635,7 @@ def main(args: Args):
         log(run / "metrics.jsonl", [{"step": step} | metrics])
         log(run / "rollouts.jsonl", [{"step": step} | asdict(r) for r in groups[-1]])
         wandb.log(metrics, step=step)
-        stopped = any(all_gather(len(SIGNALS) > 0))  # at the same step on all ranks
+        stopped = any(all_gather(len(signals) > 0))  # at the same step on all ranks
         if stopped or step == args.steps or step % args.save_every == 0:
             trainer = {"sampled": sampled, "log_bytes": {name: (run / name).stat().st_size for name in LOGS}}
             trainer["optimizer"] = dcp.get_optimizer_state_dict(policy, optimizer, options=WHOLE)

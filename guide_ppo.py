@@ -40,7 +40,6 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import timedelta
 from functools import partial
 from itertools import chain, count, islice
-from operator import attrgetter
 from pathlib import Path
 from typing import Literal
 
@@ -71,11 +70,9 @@ os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "1")  # GiB
 os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", "nobind")
 
 WHOLE = dcp.StateDictOptions(full_state_dict=True, cpu_offload=True)  # tensors unsharded, on rank 0; all ranks call
-FROM_WHOLE = dcp.StateDictOptions(full_state_dict=True)
 MAY_BE_ZERO = ("seed", "steps", "clip_low", "clip_high", "kl_coef", "guide_threshold", "critic_warmup_steps",
                 "gae_lambda")  # flags
 LOGS = ("metrics.jsonl", "rollouts.jsonl")
-SIGNALS = []  # SIGTERM or Ctrl-C, once received
 
 
 # ------------------------------------------------------------------------------------------------------------ arguments
@@ -136,10 +133,8 @@ class Args:
 
     def __post_init__(self):
         for name, value in vars(self).items():
-            if type(value) in (int, float):
-                in_range = 0 < value < np.inf or value == 0 and name in MAY_BE_ZERO
-                least = "at least" if name in MAY_BE_ZERO else "above"
-                require(in_range, f"--{name.replace('_', '-')} must be {least} 0, but is {value}")
+            if type(value) in (int, float) and (value or name not in MAY_BE_ZERO):
+                require(0 < value < np.inf, f"--{name.replace('_', '-')} must be a positive number, but is {value}")
         require(self.gae_gamma <= 1 and self.gae_lambda <= 1, "--gae-gamma and --gae-lambda must be at most 1")
         require(self.minibatches <= self.problems, "--minibatches are more than --problems: lower the former")
         require(self.guide_threshold < 1, "--guide-threshold 1 calls every group failed: use --guidance always")
@@ -302,10 +297,6 @@ class Rollout:
     values: list[float] = field(default_factory=list)
     returns: list[float] = field(default_factory=list)
 
-    @property
-    def total_tokens(self) -> int:
-        return len(self.problem.prompt_ids) + len(self.token_ids)
-
 
 def start_engine(args: Args):
     from vllm import LLM  # takes ten seconds: --help and bad input answer before it
@@ -456,7 +447,7 @@ def estimate(critic: Critic, groups: list[list[Rollout]], args: Args) -> dict:
         ids, mask, *_ = collate(batch)
         values, rewards = critic(ids, mask), torch.zeros(mask.shape, device=DEVICE)
         for i, r in enumerate(batch):
-            rewards[i, r.total_tokens - 2] = r.reward  # the position before the last token
+            rewards[i, len(r.problem.prompt_ids + r.token_ids) - 2] = r.reward  # the position before the last token
         advantage = gae(rewards, values, args)
         columns = torch.stack([advantage, values, advantage + values], dim=1)
         estimates.append([columns[i][:, mask[i]].tolist() for i in range(len(batch))])
@@ -521,10 +512,11 @@ def reshape_gamma(policy: Policy, groups: list[list[Rollout]], args: Args) -> fl
 def microbatches(rollouts: list[Rollout], budget: int) -> list[list]:
     """The rollouts in batches of like length, so of little padding, of at most `budget` padded tokens or one rollout.
     Rank k takes every WORLD-th from k on; FSDP wants equally many on every rank, so some may have no response."""
-    batches, rest = [], sorted(rollouts, key=attrgetter("total_tokens"), reverse=True)
+    length = lambda r: len(r.problem.prompt_ids) + len(r.token_ids)
+    batches, rest = [], sorted(rollouts, key=length, reverse=True)
     while rest:
-        size = max(1, budget // rest[0].total_tokens)
-        batch = [r for r in rest[:size] if r.total_tokens > 0.85 * rest[0].total_tokens]
+        size = max(1, budget // length(rest[0]))
+        batch = [r for r in rest[:size] if length(r) > 0.85 * length(rest[0])]
         batches.append(batch)
         rest = rest[len(batch) :]
     while len(batches) % WORLD:
@@ -666,12 +658,10 @@ def save_checkpoint(policy: Policy, tokenizer, trainer: dict, run: Path, step: i
     weights = dcp.get_model_state_dict(policy.lm, options=WHOLE)
     if RANK > 0:
         return
-    path = run / f"step_{step:06d}"
-    unfinished = path.with_suffix(".partial")
+    path, unfinished = run / f"step_{step:06d}", run / "unfinished"
+    shutil.rmtree(unfinished, ignore_errors=True)
     with user_error(f"cannot write {path}, so nothing older is deleted"):
-        for older in run.glob("*.partial"):
-            shutil.rmtree(older)
-        weights = {name: weights[name] for name, _ in policy.lm.named_parameters()}
+        weights = {name: weights[name] for name, _ in policy.lm.named_parameters()}  # a tied one once
         policy.lm.save_pretrained(unfinished, state_dict=weights)
         tokenizer.save_pretrained(unfinished)
         torch.save(trainer | {"step": step}, unfinished / "trainer.pt")
@@ -697,12 +687,6 @@ def seed_everything(seed: int, step: int, engine: int = 0):
     np.random.seed(seed % 2**32)
 
 
-def stop_at_signal(number, frame):
-    """Notes SIGTERM or Ctrl-C for the end of the step."""
-    SIGNALS.append(number)
-    tqdm.write("stopping after this step: the same command with --resume goes on; Ctrl-\\ stops at once")
-
-
 def main(args: Args):
     # problems
     init_distributed()
@@ -714,11 +698,9 @@ def main(args: Args):
     tokens = args.max_prompt_tokens + args.max_response_tokens
     require(tokens <= reads, f"the model reads {reads} tokens: lower --max-prompt-tokens or --max-response-tokens")
     problems = load_problems(args.dataset, tokenizer, args)
-    if args.eval_dataset:
-        held_out = load_problems(args.eval_dataset, tokenizer, args)
-    else:
-        problems = problems.shuffle(args.seed)
-        held_out, problems = problems, problems.skip(args.eval_problems)
+    held_out = load_problems(args.eval_dataset, tokenizer, args) if args.eval_dataset else problems.shuffle(args.seed)
+    if not args.eval_dataset:
+        problems = held_out.skip(args.eval_problems)
     held_out = [Problem(**row) for row in held_out.take(min(args.eval_problems, len(held_out)))]
     require(len(problems) >= args.problems, f"{len(problems)} problems to train on are fewer than --problems")
     require(args.guidance == "never" or any(problems["hint_ids"]), f"no problem of {args.dataset} has a hint "
@@ -742,7 +724,7 @@ def main(args: Args):
         optimizer = torch.optim.AdamW(model.parameters(), lr, (0.9, 0.99), weight_decay=0.0, fused=GPU)
         optimizers.append(optimizer)
         if trainer:
-            dcp.set_optimizer_state_dict(model, optimizer, trainer[name], options=FROM_WHOLE)
+            dcp.set_optimizer_state_dict(model, optimizer, trainer[name], options=WHOLE)
             optimizer.param_groups[0]["lr"] = lr  # of the flags, not of the checkpoint
     done, sampled = trainer.get("step", 0), trainer.get("sampled", 0)
     epochs = (np.random.default_rng((args.seed, epoch)).permutation(len(problems)) for epoch in count())
@@ -761,8 +743,10 @@ def main(args: Args):
         log(run / "metrics.jsonl", [{"step": 0} | evaluate(engine, held_out, 0, args)])
 
     # training
-    signal.signal(signal.SIGTERM, stop_at_signal)
-    signal.signal(signal.SIGINT, stop_at_signal)
+    signals = []  # SIGTERM or Ctrl-C, once received
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda number, frame: (signals.append(number), tqdm.write(
+            "stopping after this step: the same command with --resume goes on; Ctrl-\\ stops at once")))
     bar = tqdm(range(done + 1, args.steps + 1), desc=run.name, initial=done, total=args.steps, disable=RANK > 0)
     for step in bar:
         seed_everything(args.seed, step, RANK // args.vllm_tp)
@@ -798,7 +782,7 @@ def main(args: Args):
         log(run / "metrics.jsonl", [{"step": step} | metrics])
         log(run / "rollouts.jsonl", [{"step": step} | asdict(r) for r in groups[-1]])
         wandb.log(metrics, step=step)
-        stopped = any(all_gather(len(SIGNALS) > 0))  # at the same step on all ranks
+        stopped = any(all_gather(len(signals) > 0))  # at the same step on all ranks
         if stopped or step == args.steps or step % args.save_every == 0:
             trainer = {"sampled": sampled, "log_bytes": {name: (run / name).stat().st_size for name in LOGS}}
             trainer["optimizer"] = dcp.get_optimizer_state_dict(policy, optimizers[0], options=WHOLE)

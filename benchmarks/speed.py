@@ -214,8 +214,9 @@ def train(args: Args):
 
         problems = [grpo.Problem(i, "", ids(rng.integers(10, 60)), "", "math", "") for i in range(24)]
         groups = [[rollout(problem) for _ in range(8)] for problem in problems]
-        tokens = sum(r.total_tokens for group in groups for r in group)
-        padded = sum(len(batch) * max(r.total_tokens for r in batch) for k in range(2) for batch in
+        length = lambda r: len(r.problem.prompt_ids + r.token_ids)
+        tokens = sum(length(r) for group in groups for r in group)
+        padded = sum(len(batch) * max(map(length, batch)) for k in range(2) for batch in
                      grpo.microbatches([r for group in groups[k::2] for r in group], settings.microbatch_tokens))
         packed = torch.tensor([ids(tokens // 192) for _ in range(192)], device=grpo.DEVICE)
 

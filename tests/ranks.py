@@ -48,7 +48,7 @@ grpo.all_gather("saved")
 loaded, trainer = grpo.load_checkpoint(folder, args)
 loaded = grpo.shard(loaded)
 again = torch.optim.AdamW(loaded.parameters(), lr=1e-3)
-grpo.dcp.set_optimizer_state_dict(loaded, again, trainer["optimizer"], options=grpo.FROM_WHOLE)
+grpo.dcp.set_optimizer_state_dict(loaded, again, trainer["optimizer"], options=grpo.WHOLE)
 for a, b in zip(again.state.values(), optimizer.state.values()):
     assert all(torch.equal(whole(a[key]), whole(b[key])) for key in ("step", "exp_avg", "exp_avg_sq"))
 

@@ -279,7 +279,7 @@ def test_hints_are_texts_or_chat_lists(tmp_path, tokenizer, hint, text):
         (dict(guide_threshold=1.0), "use --guidance always"),
         (dict(guided_ratio=False, reshape="constant"), "nothing to --reshape: drop one"),
         (dict(reshape="quantile"), "add --no-clip-guided"),
-        (dict(guide_threshold=-0.5), "--guide-threshold must be at least 0"),
+        (dict(guide_threshold=-0.5), "--guide-threshold must be a positive number, but is -0.5"),
     ],
 )
 def test_contradictory_guide_flags(flags, sentence):

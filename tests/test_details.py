@@ -48,7 +48,7 @@ WITHOUT = {  # number: file, what stands there, and the mistake
     35: ("grpo.py", "0 < len(problem.prompt_ids) <= args.max_prompt_tokens", "True"),
     36: ("grpo.py", "if done == 0:", "if False:"),
     37: ("grpo.py", "    if trainer:\n", "    if False:\n"),
-    38: ("grpo.py", 'unfinished = path.with_suffix(".partial")', "unfinished = path"),
+    38: ("grpo.py", 'run / "unfinished"', 'run / f"step_{step:06d}"'),
     39: ("grpo.py", "(loss * WORLD).backward()", "loss.backward()"),
     40: ("grpo.py", "asdict(r) for r in groups[-1]]", "asdict(r) for r in []]"),
 }  # without 5, 10 and 18 no value changes; 11 takes families that are tested with --slow only

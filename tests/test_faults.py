@@ -69,7 +69,7 @@ def test_a_run_killed_again_and_again_is_the_run_never_killed(tmp_path):
     final = f"step_{steps:06d}"
     assert contents(killed / "runs/run", final) == contents(whole / "runs/run", final)
     assert len(grpo.checkpoints(killed / "runs/run")) == 2  # --keep
-    assert not list((killed / "runs/run").glob("*.partial"))
+    assert not list((killed / "runs/run").glob("unfinished"))
 
 
 def test_a_signal_finishes_the_step_saves_and_exits_0(tmp_path):
@@ -119,12 +119,12 @@ def test_unreadable_checkpoints_are_named_and_half_written_ones_ignored(tmp_path
         trainer = {"optimizer": grpo.dcp.get_optimizer_state_dict(policy, optimizer, options=grpo.WHOLE)}
         grpo.save_checkpoint(policy, tokenizer, trainer, tmp_path, step, args)
     assert [path.name for path in grpo.checkpoints(tmp_path)] == ["step_000002", "step_000003"]
-    (tmp_path / "step_000004.partial").mkdir()
+    (tmp_path / "unfinished").mkdir()
     loaded, trainer = grpo.load_checkpoint(tmp_path, args)
     assert trainer["step"] == 3
     assert all(torch.equal(a, b) for a, b in zip(loaded.parameters(), policy.parameters()))
     fresh = torch.optim.AdamW(loaded.parameters(), lr=5e-4)
-    grpo.dcp.set_optimizer_state_dict(loaded, fresh, trainer["optimizer"], options=grpo.FROM_WHOLE)
+    grpo.dcp.set_optimizer_state_dict(loaded, fresh, trainer["optimizer"], options=grpo.WHOLE)
     for a, b in zip(fresh.state.values(), optimizer.state.values()):
         assert all(torch.equal(a[name], b[name]) for name in ("step", "exp_avg", "exp_avg_sq"))
 
@@ -136,7 +136,7 @@ def test_unreadable_checkpoints_are_named_and_half_written_ones_ignored(tmp_path
             grpo.load_checkpoint(tmp_path, args)
         file.write_bytes(intact)
     grpo.save_checkpoint(policy, tokenizer, {}, tmp_path, 5, args)
-    assert not list(tmp_path.glob("*.partial"))  # the next checkpoint takes half-written ones away
+    assert not list(tmp_path.glob("unfinished"))  # the next checkpoint takes half-written ones away
 
 
 @pytest.mark.parametrize("module", [grpo, guide_ppo])

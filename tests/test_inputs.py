@@ -149,15 +149,15 @@ def test_bad_rows_are_left_out_on_request(tmp_path, tokenizer, args):
 
 
 BAD_FLAGS = [
-    (dict(lr=-1.0), "--lr must be above 0, but is -1.0"),
-    (dict(lr=float("nan")), "--lr must be above 0"),
-    (dict(steps=-1), "--steps must be at least 0"),
+    (dict(lr=-1.0), "--lr must be a positive number, but is -1.0"),
+    (dict(lr=float("nan")), "--lr must be a positive number"),
+    (dict(steps=-1), "--steps must be a positive number"),
     (dict(group_size=1), "use at least 2"),
     (dict(minibatches=25), "--minibatches are more than --problems"),
-    (dict(lr=float("inf")), "--lr must be above 0, but is inf"),
+    (dict(lr=float("inf")), "--lr must be a positive number, but is inf"),
     (dict(name="../x"), "--name is the name of a folder in runs/, and holds no /"),
-    (dict(max_response_tokens=0), "--max-response-tokens must be above 0"),
-    (dict(temperature=0.0), "--temperature must be above 0"),
+    (dict(max_response_tokens=0), "--max-response-tokens must be a positive number"),
+    (dict(temperature=0.0), "--temperature must be a positive number"),
     (dict(verifier="maths"), "--verifier: there is no 'maths': use math, choice, code, or FILE.py:FUNCTION"),
 ]
 
