@@ -58,7 +58,7 @@ JOINED = re.compile(r"(?:[^A-Za-z=]|\b(?:and|or|text|q?quad)\b|\b\w\w?\s*=)*")  
 LISTED = re.compile(r"(?is)(?:(?!\b(?:no|not|but|wait|wrong|actually|instead|mistake|sorry|correct)).)*")
 SAYS = re.compile(
     r"(?i)(?:answer\W{0,4}(?:is|equals|(?:should|must|would|will|has to) be)\b:?|answer\W{0,2}[:=]|<answer>|####)"
-    r"(?:[*\s$`]|\\[\[(]|(?:therefore|thus|then|simply|equal to)\b)*"
+    r"(?:[*\s$`]|\\[\[(]|(?:therefore|thus|then|simply|equal to|the(?:re)?\b[^.\n]{0,60}? (?:is|are))\b)*"
 )
 AFTERTHOUGHT = re.compile(
     r"</answer>|,? (?:because|since)\b|, (?:as|which|so|where|when|but|not|i\.e\.)(?!\w)|; (?=[a-z]{2,} )| — |"
@@ -66,17 +66,18 @@ AFTERTHOUGHT = re.compile(
 )
 LITERAL = re.compile(r"\d\)?_|\d:\d\d(?!\d)|:.*:|\^T\b|\\[lc]?dots|\.\.|\d\"")  # bases, times, transposes, dots
 NUMBER = re.compile(r"-?[0-9]{1,40}(?:\.[0-9]{1,40}|/[1-9][0-9]{0,40})?")
-TEXT = re.compile(r"\\(?:text(?:bf|it|rm)?|mbox|math(?:rm|bf))\s*\{([^{}]*)\}")
+TEXT = re.compile(r"\\(?:text(?:bf|it|rm|normal)?|mbox|math(?:rm|bf))\s*\{([^{}]*)\}")
 UNICODE = str.maketrans({"–": "-", "·": r"\cdot ", "°": r"^\circ ", "√": r"\sqrt ", "∞": r"\infty ", "²": "^2",
                          "³": "^3", "€": "", "£": "", "¥": "", "₹": ""})  # fmt: skip
 SPELLINGS = [
     (r"\\?\$|\\! *|(?<!\\)\\[()\[\]]|\\text\{Rs\. ?\}", ""), (r"(?<!\\)\\[,;: ]|(?<=.)~", " "), (r"\\text\{,\}", ","),
     (r"\\degree\b|(?<=\d)\^\{?o\}?$", r"^\\circ "), (r"(\\circ\}?) *(?:\\(?:text|mathrm)\{)? *[CF]\b\}?", r"\1"),
-    (r"\\lg\b", r"\\log"), (r"\\varnothing\b", r"\\emptyset "), (r"'", r"^{\\prime}"),
+    (r"\\lg\b", r"\\log"), (r"\\varnothing\b", r"\\emptyset "), (r"'", r"^{\\prime}"), (r"\\mathrm\{([ei])\}", r"\1 "),
     (r"^(?:[=≈ ]|\\approx\b|(\\text\{)? *(?:approximately|about|roughly|approx\.|exactly) *(?(1)\}))+", ""),
-    (r"\\?%", " percent"), (r"(?<=\d)[eE]([+-]?\d+)", r"\\times 10^{\1}"), (r"(?<=\d) ?x ?(?=10\^)", r"\\times "),
+    (r"\\langle\b", "("), (r"\\rangle\b", ")"), (r"\\?%|\b(?:pct|percentage)\b", " percent"),
+    (r"(?<=\d)[eE]([+-]?\d+)", r"\\times 10^{\1}"), (r"(?<=\d) ?x ?(?=10\^)", r"\\times "),
     (r"\\sqrt *(\d+)", r"\\sqrt{\1}"), (r"(?<=\d) (?=\d{3}(?!\d))", ""), (r"(\d) +(\d+)/(\d+)", r"\1\\frac{\2}{\3}"),
-    (r"(?<=\d)(?<!_\d)\(", r"\\cdot ("),  # 2(1.5) is no mixed number
+    (r"(?<=\d)(?<![_^]\d)\(", r"\\cdot ("),  # 2(1.5) is no mixed number
     (r"^ *(?=[<>≤≥≠]|\\(?:[lg][et]q?(?:slant)?|neq?)\b)", "x "),
     (r"^(?:\w+ *= *)?-?\d{1,3}(?:,\d{3})+(?:\.\d+)?$", lambda m: m[0].replace(",", "")),
     (r"^(?!.*\\\{).*\\pm.*$", lambda m: m[0].replace(r"\pm", "+") + "," + m[0].replace(r"\pm", "-")),
@@ -142,7 +143,7 @@ def parse(text: str) -> tuple:
     text = text.translate(UNICODE)
     for pattern, spelling in SPELLINGS:
         text = re.sub(pattern, spelling, text)
-    text, label = split_unit(text.strip().rstrip("."))
+    text, label = split_unit(text.strip().rstrip(".,"))
     if NUMBER.fullmatch(text):
         return sympy.Rational(text), label
     degrees = re.search(r"\\(?:sin|cos|tan|cot|sec|csc)\b", text) is not None
@@ -186,17 +187,19 @@ def split_unit(text: str) -> tuple[str, str]:
 
 @functools.lru_cache(4096)
 def equal(given: str, answer: str) -> bool:
-    spaces = r"\\left|\\right|\\[,;:! ]|[\s$]|(?<!\\)[{}]|\((?=\w+\)_)|(?<=\w)\)(?=_)|(?<!\.)\.(?![\d.])"
-    plain = [re.sub(spaces, "", TEXT.sub(r"\1", text)) for text in (given, answer)]
+    skip = r"\\(?:left|right|triangle|angle)|\\[,;:! ]|[\s$]|(?<!\\)[{}]|\((?=\w+\)_)|(?<=\w)\)(?=_)|(?<!\.)\.(?![\d.])"
+    texts = [TEXT.sub(r"\1", text) for text in (given, answer)]
+    plain = [re.sub(skip, "", text) for text in texts]
     literally = plain[0].casefold() == plain[1].casefold()
     words = all(text.isalpha() and len(text) > (1 if literally else 2) for text in plain)  # but xy is yx
-    if given == answer or words or any(LITERAL.search(text) for text in plain):
+    if texts[0] == texts[1] or words or any(LITERAL.search(text) for text in plain):
         return literally
-    if any(text.startswith("(") for text in plain) and any(text.startswith(r"\{") for text in plain):
-        return False  # an order, and none
     (a, label), (b, other_label) = parse(given), parse(answer)
     if a is None or b is None or label and other_label and label != other_label:
         return plain[0] == plain[1]
+    mixed = any(text.startswith(("(", r"\langle")) for text in plain) and any(text.startswith(r"\{") for text in plain)
+    if mixed and not all(isinstance(value, sympy.FiniteSet) for value in (a, b)):
+        return False  # an order, and none
     percent, number = (a, b) if label == "percent" else (b, a)
     if {label, other_label} == {"percent", ""} and isinstance(percent, sympy.Expr):  # 50% is 50, and 0.5
         return same(percent / 100, number) or (abs(percent) < 1) is not sympy.true and same(percent, number)
@@ -259,10 +262,10 @@ def math_verdict(response: str, answer: str) -> str:
 # --------------------------------------------------------------------------------------------------------------- choice
 OPTION = re.compile(
     r"(?is)(?:option |choice )?\(?([A-J])(?:\)? is (?:the )?(?:correct|right)\b(?: \w+$)?|[).:]+|"
-    r"(?=$|\s*[-–]\s|\s+\(|,\s+(?!(?:or|and|[A-J])\b)))[-–,\s]*(.*)"
+    r"(?=$|\s*[-–—]\s|\s+\(|,\s+(?!(?:or|and|[A-J])\b)))[-–—,\s]*(.*)"
 )
 CHOOSES = re.compile(
-    r"(?i).*\b(?:(?:option|choice)(?: is)?:?|it(?: i|['’])s|I (?:would )?(?:choose|pick|select)|"
+    r"(?i).*\b(?:(?:option|choice)(?: is)?:?|(?:it|that)(?: i|['’])s|I(?: would|['’]d)? (?:choose|pick|select|go with)|"
     r"(?:must|should|would) be|(?:hence|thus|therefore|so),?|answer [-–—]) (.+)"
 )
 # A second letter, in what follows the first one:
@@ -275,7 +278,7 @@ SECOND = re.compile(
 def choice_parts(text: str) -> tuple[str, str]:
     """The letter and the words of an option: `(B)`, `**B**`, `B. Paris`, `\\text{B}` and `Paris` have one or both."""
     text = re.sub(r"\\[,;!: ()\[\]]|~", " ", text).replace(r"\%", "%")
-    text = re.sub(r"\\(?:text|math|rm|bf)(?:bf|rm|sf|it)?\b|[{}$*_`]", "", text).strip(" .\n\t")
+    text = re.sub(r"\\(?:text|math|rm|bf)(?:bf|rm|sf|it)?\b|[{}$*_`]", "", text).strip(" .!\n\t")
     option = OPTION.fullmatch(text)
     letter, words = (option[1].upper(), option[2]) if option else ("", text)
     return letter, " ".join(words.lower().strip(" ()").split())

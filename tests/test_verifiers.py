@@ -143,6 +143,9 @@ SAME = [  # (inside the box, reference)
     ("x = \\frac{-1\\pm\\sqrt5}{2}", "\\frac{-1-\\sqrt5}{2}, \\frac{-1+\\sqrt5}{2}"), ("\\{\\pm 3\\}", "3, -3"),
     ("100^\\circ C", "100"), ("20^{\\circ} F", "20^\\circ"), ("10\\text{,}000", "10000"), ("\\text{Rs. }50", "50"),
     ("12\\text{ eV}", "12"), ("\\sqrt{4x^2}", "2|x|"), ("|x|^2", "x^2"), ("x^2>4", "(-\\infty,-2)\\cup(2,\\infty)"),
+    ("\\sin^2(x)+\\cos^2(x)", "1"), ("\\tan^2(y)+1", "\\sec^2(y)"), ("x^2(x+1)", "x^3+x^2"), ("28 pct", "28\\%"), ("\\frac{1}{3},", "1/3"),
+    ("1-\\frac{1}{\\mathrm{e}}", "1-\\frac1e"), ("\\langle 1,2\\rangle", "(1,2)"), ("125\\textnormal{ miles}", "125"),
+    ("June 20", "\\text{June 20}"), ("\\{(1,2),(3,4)\\}", "(3,4),(1,2)"),
 ]  # fmt: skip
 DIFFERENT = [  # (inside the box, reference)
     ("moon cat", "cat moon"), ("2, 1", "x=1, y=2"), ("a=1, b=2", "x=1, y=2"), ("x=2, y=1", "x=1, y=2"),
@@ -179,6 +182,7 @@ DIFFERENT = [  # (inside the box, reference)
     ("10\\%, 20\\%", "10, 20"), ("72 \\text{ approximately}", "72"), ("f(x)=2x+3", "f(x)=3x+3"), ("1.5, 2", "2, 2.5"),
     ("\\phantom{72}", "72"), ("\\phantom{7}2", "9"), ("\\frac{-1\\pm\\sqrt5}{2}", "\\frac{-1+\\sqrt5}{2}"), ("72\\pm 0", "72"),
     ("\\sqrt{x^2}", "x"), ("a+bi", "a-bi"), ("z=3+2i", "z=3-2i"),
+    ("\\triangle ABC", "\\triangle ACB"), ("\\langle 2,1\\rangle", "\\{1,2\\}"), ("\\sin^2(x)", "\\sin(x^2)"),
 ]  # fmt: skip
 
 
@@ -214,6 +218,9 @@ def test_what_changes_an_answer_is_never_dropped(inside, answer):
         ("The answer is x = 72.", "72", "right"),
         ("The answer is about 72 million.", "72", "wrong"),
         ("The answer is 72 or more.", "72", "wrong"),
+        ("Final Answer: The largest $n$ is 72. I hope it is correct.", "72", "right"),
+        ("Answer: there are 72 ways", "72", "right"),
+        ("The answer is that the number is not 72.", "72", "wrong"),
         ("\\boxed{1} \\boxed{2}", "2", "wrong"),
         ("\\boxed{4}", "\\boxed{-1} \\text{ and } \\boxed{4}", "wrong"),
         ("\\boxed{-1, 4}", "\\boxed{-1} \\text{ and } \\boxed{4}", "right"),
@@ -384,6 +391,10 @@ def test_choices_in_every_spelling(spelling, frame):
         ("\\boxed{A. x, B}", "A", "wrong"),
         ("I would choose C.", "C", "right"),
         ("Option C is the correct answer.", "C", "right"),
+        ("\\boxed{C — Rome}", "C. Rome", "right"),
+        ("The correct answer is C!", "C", "right"),
+        ("I'd go with C.", "C", "right"),
+        ("That is (C).", "C", "right"),
     ],
 )
 def test_choices(response, answer, expected):
