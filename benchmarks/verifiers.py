@@ -28,6 +28,8 @@ def rate():
         "math, decimals": [("math", rf"so \boxed{{{i}.50}}", f"{i}.5") for i in range(1000)],
         "math, fractions": [("math", rf"so \boxed{{\frac{{{i}}}{{7}}}}", f"{i}/7") for i in range(1000)],
         "math, surds": [("math", rf"so \boxed{{{i}\sqrt{{3}}+1}}", rf"1+\sqrt{{{3 * i * i}}}") for i in range(2, 300)],
+        "surds, groups of 8": [("math", rf"so \boxed{{{i}\sqrt{{7}}+{k}}}", rf"1+\sqrt{{{7 * i * i}}}")
+                               for i in range(2, 300) for k in range(8)],
         "choice": [("choice", "The answer is (B).", "B. Paris")] * 3000,
         "code": [("code", f"```\ndef f(x):\n    return x + {i}\n```", f"assert f(1) == {i + 1}") for i in range(60)],
     }
@@ -37,7 +39,7 @@ def rate():
             start = time.perf_counter()
             verifiers.verify(jobs, workers=WORKERS)
             rates.append(len(jobs) / (time.perf_counter() - start))
-        print(f"{name:16} first {rates[0]:7.0f} /s   warm median of 4 {sorted(rates[1:])[1]:7.0f} /s", flush=True)
+        print(f"{name:18} first {rates[0]:7.0f} /s   warm median of 4 {sorted(rates[1:])[1]:7.0f} /s", flush=True)
 
 
 def hostile(count=10_000):
