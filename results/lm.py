@@ -43,7 +43,7 @@ RUNS = {
     "GSPO-N": "gspo_n.py --lr 5e-6",
 }
 SWEEP = {f"GRPO-{rate}": f"grpo.py --lr {rate}" for rate in ("2e-5", "8e-5", "3.2e-4")}
-SEEDS = {"GRPO": 3, "Guide-GRPO": 2, "GRPO-N": 3, "GSPO-N": 3} | dict.fromkeys(SWEEP, 1)
+SEEDS = {"GRPO": 3, "Guide-GRPO": 3, "GRPO-N": 3, "GSPO-N": 3} | dict.fromkeys(SWEEP, 1)
 KEPT = ("step", "eval/", "reward/", "response/", "sampler/", "group/", "guide/triggered", "guide/right", "perf/")
 NAMES = "Anna Tom Maria Sam Lucy Ben Nora Max Ella Jack Rosa Paul".split()
 THINGS = "apples pens books cups coins shells cards stamps balls keys hats rings".split()

@@ -69,7 +69,7 @@ def test_a_run_killed_again_and_again_is_the_run_never_killed(tmp_path):
     final = f"step_{steps:06d}"
     assert contents(killed / "runs/run", final) == contents(whole / "runs/run", final)
     assert len(grpo.checkpoints(killed / "runs/run")) == 2  # --keep
-    assert not list((killed / "runs/run").glob("unfinished"))
+    assert not (killed / "runs/run/unfinished").exists()
 
 
 def test_a_signal_finishes_the_step_saves_and_exits_0(tmp_path):
@@ -120,6 +120,7 @@ def test_unreadable_checkpoints_are_named_and_half_written_ones_ignored(tmp_path
         grpo.save_checkpoint(policy, tokenizer, trainer, tmp_path, step, args)
     assert [path.name for path in grpo.checkpoints(tmp_path)] == ["step_000002", "step_000003"]
     (tmp_path / "unfinished").mkdir()
+    (tmp_path / "unfinished/stale").touch()
     loaded, trainer = grpo.load_checkpoint(tmp_path, args)
     assert trainer["step"] == 3
     assert all(torch.equal(a, b) for a, b in zip(loaded.parameters(), policy.parameters()))
@@ -136,7 +137,7 @@ def test_unreadable_checkpoints_are_named_and_half_written_ones_ignored(tmp_path
             grpo.load_checkpoint(tmp_path, args)
         file.write_bytes(intact)
     grpo.save_checkpoint(policy, tokenizer, {}, tmp_path, 5, args)
-    assert not list(tmp_path.glob("unfinished"))  # the next checkpoint takes half-written ones away
+    assert not (tmp_path / "unfinished").exists() and not (tmp_path / "step_000005/stale").exists()
 
 
 @pytest.mark.parametrize("module", [grpo, guide_ppo])
