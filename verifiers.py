@@ -317,8 +317,10 @@ BUILT_IN = {
     "code": (sandbox.code_reference, sandbox.code_verdict),
 }
 PLAIN, LETTERS = (str, int, float), "ABCDEFGHIJ"
-PROBLEM = "problem", "question", "prompt", "Question"  # columns, of which the first that has a value counts
-ANSWER = "answer", "solution", "reward_model.ground_truth", "test_list", "test", "answerKey", "Correct Answer"
+# Columns, of which the first that has a value counts:
+PROBLEM = "problem", "question", "prompt", "Problem", "Question", "question_stem"
+ANSWER = ("answer", "final_answer", "expected_answer", "solution", "reward_model.ground_truth", "test_list", "test",
+          "answerKey", "Answer", "Correct Answer")
 
 
 @functools.cache
@@ -337,7 +339,10 @@ def load(name: str):
 
 def reference(answer, verifier: str = "math") -> str:
     """The dataset's answer, a text, a number or a list or dict of them, in the form that `verify` wants; for `math`
-    a list is several answers. Raises ValueError when it cannot be read."""
+    a list, or its JSON, is several answers. Raises ValueError when it cannot be read."""
+    if verifier == "math" and isinstance(answer, str) and answer.startswith('["'):
+        with contextlib.suppress(ValueError):
+            answer = json.loads(answer)
     if isinstance(answer, (list, dict)) and answer and verifier not in ("math", "choice"):
         answer = json.dumps(answer, default=str)
     elif isinstance(answer, list) and all(isinstance(x, PLAIN) for x in answer):

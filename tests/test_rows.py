@@ -25,6 +25,7 @@ def read(row, verifier="math", instruction="Box it."):
         {"question": "Capital of France?", "choices": OPTIONS, "answer": "1"},
         {"question": "Capital of France?", "options": dict(zip("ABCD", OPTIONS)), "answer": "B"},
         {"question": "Capital of France?", "options": OPTIONS, "answer": "Paris"},
+        {"question_stem": "Capital of France?", "choices": {"text": OPTIONS, "label": [*"ABCD"]}, "answerKey": "B"},
         {"question": "Capital of France?", "options": OPTIONS, "answer": "(B)"},
         {"jsonl": json.dumps({"question": "Capital of France?", "choices": OPTIONS, "answer": 1})},
     ],
@@ -71,6 +72,8 @@ def test_options_that_are_no_texts_or_too_many():
         (["3", "4"], "math", "3, 4"),
         ([3, 4], "math", "3, 4"),
         (["72"], "math", "72"),
+        ('["72"]', "math", "72"),  # Skywork-OR1's
+        ('["', "math", '["'),
         (["B"], "choice", "B"),
         ("\\boxed{1} and \\boxed{2}", "math", "1, 2"),
         ("First \\boxed{71}, but no: \\boxed{72}", "math", "72"),
