@@ -163,13 +163,10 @@ def load_rows(source: str) -> datasets.Dataset:
     path, split = Path(name), split or "train"
     with user_error(f"cannot load the dataset {source}"):
         if ".jsonl" in path.suffixes:
-            rows = datasets.load_dataset("text", data_files=name, split=split).rename_column("text", "jsonl")
-        elif path.is_file():
-            rows = datasets.load_dataset(str(path.parent), data_files=path.name, split=split)
-        else:
-            rows = datasets.load_dataset(name, config or None, split=split)
-    require(len(rows), f"the dataset {source} has no rows")
-    return rows
+            return datasets.load_dataset("text", data_files=name, split=split).rename_column("text", "jsonl")
+        if path.is_file():
+            return datasets.load_dataset(str(path.parent), data_files=path.name, split=split)
+        return datasets.load_dataset(name, config or None, split=split)
 
 
 def encode(messages: list[dict], tokenizer) -> tuple[str, list[int]]:
@@ -214,7 +211,7 @@ def load_problems(source: str, tokenizer, args: Args) -> datasets.Dataset:
         all_gather("it is filled")
     fits = np.flatnonzero(problems["fits"])
     print(f"{source}: {len(fits)} of {len(rows)} rows are problems with a prompt that fits")
-    require(len(fits), f"no problem is left of {source}: --max-prompt-tokens is {args.max_prompt_tokens}")
+    require(len(fits), f"no problem is left of {source}: it is empty, or raise --max-prompt-tokens")
     return problems.remove_columns("fits").select(fits)
 
 

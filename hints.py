@@ -147,8 +147,7 @@ def read_rows(args: Args) -> tuple[list[dict], str, str, str]:
     """All rows, and their columns of the problem, the solution and the answer; stops with a sentence without them."""
     rows = [json.loads(row["jsonl"]) if "jsonl" in row else row for row in load_rows(args.dataset).flatten()]
     known = set().union(*rows)
-    answers = ["answer", "solution", "reward_model.ground_truth", "test_list", "test"]
-    wanted = (["problem", "question", "prompt"], ["solution", *answers], answers)
+    wanted = verifiers.PROBLEM, ["solution", *verifiers.ANSWER], verifiers.ANSWER
     columns = [next((name for name in names if name in known), None) for names in wanted]
     if None in columns:
         sys.exit(f"{args.dataset} has columns {', '.join(sorted(known))}, but no problem or no answer: see "
