@@ -221,6 +221,7 @@ def test_what_changes_an_answer_is_never_dropped(inside, answer):
         ("Final Answer: The largest $n$ is 72. I hope it is correct.", "72", "right"),
         ("Answer: there are 72 ways", "72", "right"),
         ("The answers are 3 and 5.", "5, 3", "right"),
+        ("Answer: the price of 2 shirts is 72", "72", "wrong"),  # of one, perhaps
         ("The answer is that the number is not 72.", "72", "wrong"),
         ("\\boxed{1} \\boxed{2}", "2", "wrong"),
         ("\\boxed{4}", "\\boxed{-1} \\text{ and } \\boxed{4}", "wrong"),
