@@ -84,6 +84,7 @@ def test_other_answers_are_never_right(inside, answer):
         ("The answer is 72 or 71", "wrong"),
         ("**Final Answer**: 72", "right"),
         ("**Final Answer:**\n\n72", "right"),
+        ("**Final Answer**\n\n72", "right"),
         ("Answer:\n72", "right"),
         ("The answer is:\n$$72$$", "right"),
         ("<answer>72</answer>", "right"),
