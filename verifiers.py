@@ -58,7 +58,7 @@ JOINED = re.compile(r"(?:[^A-Za-z=]|\b(?:and|or|text|q?quad)\b|\b\w\w?\s*=)*")  
 LISTED = re.compile(r"(?is)(?:(?!\b(?:no|not|but|wait|wrong|actually|instead|mistake|sorry|correct)).)*")
 SAYS = re.compile(
     r"(?i)(?:answers?\W{0,4}(?:is|are|equals|(?:should|must|would|will|has to) be)\b:?|answer\W{0,2}[:=]|answer\*\*\n|"
-    r"<answer>|####)(?:[*\s$`]|\\[\[(]|(?:therefore|thus|then|simply|equal to|the(?:re)?\b[^.\n\d]{0,60}? (?:is|are))\b)*"
+    r"<answer>|####)(?:[*\s$`]|\\[\[(]|(?:therefore|thus|then|simply|equal to|the(?:re)?\b[^.\n\d]*? (?:is|are))\b)*"
 )
 AFTERTHOUGHT = re.compile(
     r"</answer>|,? (?:because|since)\b|, (?:as|which|so|where|when|but|not|i\.e\.)(?!\w)|; (?=[a-z]{2,} )| — |"
