@@ -211,7 +211,7 @@ def load_problems(source: str, tokenizer, args: Args) -> datasets.Dataset:
         all_gather("it is filled")
     fits = np.flatnonzero(problems["fits"])
     print(f"{source}: {len(fits)} of {len(rows)} rows are problems with a prompt that fits")
-    require(len(fits), f"no problem is left of {source}: it is empty, or raise --max-prompt-tokens")
+    require(len(fits), f"none of {len(rows)} rows is left of {source}: --max-prompt-tokens is {args.max_prompt_tokens}")
     return problems.remove_columns("fits").select(fits)
 
 

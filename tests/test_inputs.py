@@ -169,7 +169,7 @@ def test_bad_flags(flags, sentence):
 
 
 BAD_DATA = [
-    ([], "cannot load|no problem is left .* it is empty"),
+    ([], "cannot load|none of 0 rows is left"),
     ([{"text": "?", "label": "1"}], "is empty: nothing in problem, question, prompt.* columns .*text, label"),
     ([{"problem": "?", "label": "1"}], "is empty: nothing in answer, .*solution, reward_model.ground_truth"),
     ([{"problem": "?", "answer": "1"}, {"problem": "?", "answer": None}], "row 1: .*or pass --skip-bad-rows"),
@@ -177,7 +177,7 @@ BAD_DATA = [
     ([{"prompt": "?", "reward_model": {"style": "rule"}}], "nothing in answer, .*solution, reward_model.ground_truth"),
     ([{"problem": None, "answer": "1"}, {"problem": "?", "answer": "1"}], "cannot use .*: row 0: "),
     ([{"prompt": [], "answer": "1"}], "cannot use .*: row 0: "),
-    ([{"problem": "?" * 500, "answer": "1"}], "no problem is left .* raise --max-prompt-tokens"),
+    ([{"problem": "?" * 500, "answer": "1"}], "none of 1 rows is left .* --max-prompt-tokens is 128"),
     ([{"problem": "?", "answer": "1"}], "1 problems to train on are fewer than --problems"),
 ]
 
