@@ -309,7 +309,7 @@ class Policy(nn.Module):
                 layer.forward = partial(checkpoint, layer.forward, use_reentrant=False)
         ids = torch.arange(9)[None]
         with torch.no_grad():
-            logprobs = (self.lm(ids).logits[0, :8] / self.temperature).log_softmax(-1)[range(8), range(1, 9)]
+            logprobs = (self.lm(ids, use_cache=False).logits[0, :8] / self.temperature).log_softmax(-1).diagonal(1)
             differ = (self(ids, ids[:, 1:] > 0)[0] - logprobs).abs().max()
         require(differ < 1e-3, f"{type(self.lm).__name__} changes its logits in a way that Policy.score does not know")
 
@@ -525,7 +525,7 @@ def save_checkpoint(policy: Policy, tokenizer, trainer: dict, run: Path, step: i
 def load_checkpoint(run: Path, args: Args) -> tuple[Policy, dict]:
     """The policy of the newest checkpoint and its trainer.pt; without one, of --model and nothing."""
     path = [Path(args.model), *checkpoints(run)][-1]
-    with user_error(f"{path} cannot be read: a broken checkpoint can be deleted, to continue from the one before"):
+    with user_error(f"{path} cannot be read; if it is a checkpoint, delete it to go on from the one before"):
         policy = Policy(replace(args, model=str(path)))
         return policy, torch.load(path / "trainer.pt", mmap=True) if checkpoints(run) else {}
 

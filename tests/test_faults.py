@@ -133,7 +133,7 @@ def test_unreadable_checkpoints_are_named_and_half_written_ones_ignored(tmp_path
         file = tmp_path / "step_000003" / broken
         intact = file.read_bytes()
         file.write_bytes(intact[: len(intact) // 2])
-        with pytest.raises(SystemExit, match="step_000003 cannot be read: a broken checkpoint can be deleted"):
+        with pytest.raises(SystemExit, match="step_000003 cannot be read; if it is a checkpoint, delete it"):
             grpo.load_checkpoint(tmp_path, args)
         file.write_bytes(intact)
     grpo.save_checkpoint(policy, tokenizer, {}, tmp_path, 5, args)
