@@ -37,6 +37,7 @@ FAMILIES = {
     "Qwen3": ("qwen3", dict(tie_word_embeddings=True)),
     "Mistral": ("mistral", {}),
     "Ministral": ("ministral", {}),
+    "Ministral 3": ("ministral3", {}),
     "Gemma": ("gemma", {}),
     "Gemma 2": ("gemma2", dict(query_pre_attn_scalar=64, final_logit_softcapping=2.0, attn_logit_softcapping=5.0)),
     "Gemma 3, text": ("gemma3_text", dict(query_pre_attn_scalar=64)),
@@ -51,6 +52,8 @@ FAMILIES = {
     "OLMo-3": ("olmo3", {}),
     "GPT-NeoX": ("gpt_neox", dict(hidden_dropout=0.1, attention_dropout=0.1)),
     "GPT-2": ("gpt2", {}),
+    "GPT-J": ("gptj", dict(rotary_dim=32)),
+    "StarCoder": ("gpt_bigcode", {}),
     "OPT": ("opt", dict(ffn_dim=256, word_embed_proj_dim=128)),
     "StableLM": ("stablelm", {}),
     "Starcoder2": ("starcoder2", {}),
@@ -61,6 +64,7 @@ FAMILIES = {
                                 attention_multiplier=0.1)),
     "Cohere": ("cohere", dict(logit_scale=0.25)),
     "Cohere 2": ("cohere2", dict(logit_scale=0.25)),
+    "Nanochat": ("nanochat", {}),
     "Nemotron": ("nemotron", {}),
     "Seed-OSS": ("seed_oss", {}),
     "Apertus": ("apertus", {}),
@@ -75,6 +79,13 @@ FAMILIES = {
     "Qwen3-MoE": ("qwen3_moe", EXPERTS),
     "OLMoE": ("olmoe", EXPERTS),
     "Granite-MoE": ("granitemoe", dict(num_local_experts=4, num_experts_per_tok=2, logits_scaling=4.0)),
+    "Granite 4, hybrid": ("granitemoehybrid", dict(
+        layer_types=["mamba", "attention"], mamba_n_heads=4, mamba_d_head=64, num_local_experts=0,
+        shared_intermediate_size=256, logits_scaling=4.0,
+    )),
+    "Hunyuan-MoE": ("hunyuan_v1_moe", dict(num_experts=4, moe_topk=2)),
+    "Solar Open": ("solar_open", dict(n_routed_experts=4, num_experts_per_tok=2, moe_intermediate_size=128)),
+    "ERNIE 4.5 MoE": ("ernie4_5_moe", dict(moe_num_experts=4, moe_k=2, moe_intermediate_size=128)),
     "GPT-OSS": ("gpt_oss", dict(num_local_experts=4, num_experts_per_tok=2)),
     "Falcon-H1": ("falcon_h1", dict(lm_head_multiplier=0.5)),
 }
@@ -83,6 +94,7 @@ INEXACT = {"Apertus": "vLLM keeps the alphas of xIELU in bfloat16, the trainer i
 REFUSED = {
     "Falcon-H1": "FalconH1ForCausalLM changes its logits",
     "GPT-OSS": "the sync of weights fails",
+    "ERNIE 4.5 MoE": "with the same weights, sampler and trainer differ",
     "Bloom": "vLLM does not take the weights of BloomForCausalLM in a sync",
 }
 VERIFIER = '''def even(response, answer):
