@@ -197,6 +197,8 @@ def equal(given: str, answer: str) -> bool:
     (a, label), (b, other_label) = parse(given), parse(answer)
     if a is None or b is None or label and other_label and label != other_label:
         return plain[0] == plain[1]
+    if len({text[-1] for text in plain if re.search(r"(?:circ|°)[CF]$", text)}) > 1:
+        return False  # two scales of temperature
     mixed = any(text.startswith(("(", r"\langle")) for text in plain) and any(text.startswith(r"\{") for text in plain)
     if mixed and not all(isinstance(value, sympy.FiniteSet) for value in (a, b)):
         return False  # an order, and none

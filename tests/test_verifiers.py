@@ -183,7 +183,7 @@ DIFFERENT = [  # (inside the box, reference)
     ("10\\%, 20\\%", "10, 20"), ("72 \\text{ approximately}", "72"), ("f(x)=2x+3", "f(x)=3x+3"), ("1.5, 2", "2, 2.5"),
     ("\\phantom{72}", "72"), ("\\phantom{7}2", "9"), ("\\frac{-1\\pm\\sqrt5}{2}", "\\frac{-1+\\sqrt5}{2}"), ("72\\pm 0", "72"),
     ("\\sqrt{x^2}", "x"), ("a+bi", "a-bi"), ("z=3+2i", "z=3-2i"),
-    ("\\triangle ABC", "\\triangle ACB"), ("\\langle 2,1\\rangle", "\\{1,2\\}"), ("\\sin^2(x)", "\\sin(x^2)"),
+    ("20^\\circ C", "20^\\circ F"), ("20°F", "20^{\\circ}\\text{C}"), ("\\triangle ABC", "\\triangle ACB"), ("\\langle 2,1\\rangle", "\\{1,2\\}"), ("\\sin^2(x)", "\\sin(x^2)"),
 ]  # fmt: skip
 
 
