@@ -86,7 +86,7 @@ def open_model(model: str, args: Args):
     """Its tokenizer. Ends with a sentence if there is no such model, or it cannot read as many tokens as args ask."""
     with user_error(f"{model} is neither a run, a model's folder nor on the hub"):
         tokenizer, config = AutoTokenizer.from_pretrained(model), AutoConfig.from_pretrained(model)
-    reads = getattr(config, "max_position_embeddings", np.inf)
+    reads = getattr(config.get_text_config(), "max_position_embeddings", np.inf)
     require(args.max_prompt_tokens + args.max_response_tokens <= reads, f"{model} reads {reads} tokens: lower "
             "--max-{prompt,response}-tokens")
     return tokenizer
@@ -136,10 +136,11 @@ def slim(r: guide_grpo.Rollout) -> dict:
 
 def answer(engine, problems: list[guide_grpo.Problem], groups: list[str], args: Args) -> list[dict]:
     """The problems' rows for the file of responses. A response's logprob is the sum over its tokens, in nats."""
-    sampled = sample(engine, problems, args.samples, args, guided=args.hints)
+    asked = [replace(p, prompt_ids=p.hint_ids) for p in problems] if args.hints else problems
+    sampled = sample(engine, asked, args.samples, args)
     greedy = [[]] * len(problems)
     if args.greedy:
-        greedy = sample(engine, problems, 1, replace(args, temperature=0, samples=1), guided=args.hints)
+        greedy = sample(engine, asked, 1, replace(args, temperature=0, samples=1))
     return [
         dict(row=p.row, group=group, prompt=p.prompt, answer=p.answer, responses=[slim(r) for r in responses],
              greedy=slim(first[0]) if first else None)

@@ -11,7 +11,7 @@ else 0), let G more that see a hint h join the group where all fail, and maximis
 
 N counts all responses of the mini-batch. The numerator never sees the hint: the policy is optimised for the prompt it
 will be given. As π_old is what vLLM reported under the prompt it saw, the ratio is grpo.py's line. What differs:
- 1. `guide()` samples again, and `load_problems()` reads the column hint (a text, or a chat list).
+ 1. `guide()` samples again, and `prepare()` reads the column hint (a text, or a chat list).
  2. `policy_loss()` has the paper's ablations for guided tokens: ratio or none, clip or none, reshaping r / (r + γ).
  3. --guidance never is grpo.py, to the bit. always guides every problem that has a hint.
 
@@ -71,7 +71,6 @@ os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "1")  # GiB
 os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", "nobind")
 
 WHOLE = dcp.StateDictOptions(full_state_dict=True, cpu_offload=True)  # tensors unsharded, on rank 0; all ranks call
-MAY_BE_ZERO = ("seed", "steps", "clip_low", "clip_high", "kl_coef", "guide_threshold")  # flags
 LOGS = ("metrics.jsonl", "rollouts.jsonl")
 
 
@@ -97,7 +96,7 @@ class Args:
     group_size: int = 8  # G: responses per problem
     dynamic_sampling: bool = False  # Replace groups all right or all wrong by further problems, 9 times at most (DAPO)
     minibatches: int = 2  # Optimizer steps per rollout batch. Only the first is on-policy
-    lr: float = 1e-6  # Learning rate of AdamW, constant
+    lr: float = 1e-6  # Learning rate of AdamW (β .9 and .99, no weight decay), constant
     max_grad_norm: float = 1.0  # Gradients of a larger norm are scaled down to it
     clip_low: float = 0.2  # ε_low: with A < 0, a token whose ratio is below 1 − ε_low is not pushed further down
     clip_high: float = 0.2  # ε_high: with A > 0, a token whose ratio is above 1 + ε_high is not pulled further up
@@ -114,7 +113,7 @@ class Args:
     temperature: float = 1.0  # Of sampling, in training and evaluation. The trainer divides its logits by it too
 
     eval_every: int = 20  # Steps between evaluations. There is always one before the first step and after the last
-    eval_problems: int = 500  # Evaluate on at most this many problems
+    eval_problems: int = 500  # Evaluate on at most this many problems, the first of --eval-dataset
     eval_samples: int = 4  # Responses per problem in an evaluation: the k of pass@k, and what pass@1 averages over
     wandb: bool = False  # Log to Weights & Biases as well, project minrlvr
     save_every: int = 20  # Steps between checkpoints. There is always one at the end, and where a signal stops the run
@@ -128,14 +127,14 @@ class Args:
 
     def __post_init__(self):
         for name, value in vars(self).items():
-            if type(value) in (int, float) and (value or name not in MAY_BE_ZERO):
+            if type(value) in (int, float) and (value or getattr(Args, name)):  # 0 where that is the default
                 require(0 < value < np.inf, f"--{name.replace('_', '-')} must be a positive number, but is {value}")
         require(self.group_size > 1, "--group-size 1 makes every advantage zero: use at least 2")
         require(self.minibatches <= self.problems, "--minibatches are more than --problems: lower the former")
         require(self.guide_threshold < 1, "--guide-threshold 1 calls every group failed: use --guidance always")
         require(self.guided_ratio or self.reshape == "none", "--no-guided-ratio leaves nothing to --reshape: drop one")
         require(self.reshape == "none" or not self.clip_guided, f"--reshape {self.reshape} makes most ratios so small "
-                "that they count as clipped: add --no-clip-guided")
+                "that what failed is clipped: add --no-clip-guided")
         require(self.name or not self.resume, "--resume needs the --name of the run to continue")
         require("/" not in self.name, "--name is the name of a folder in runs/, and holds no /")
         require(WORLD % self.vllm_tp == 0, f"--vllm-tp {self.vllm_tp} does not divide the {WORLD} ranks of torchrun")
@@ -174,7 +173,7 @@ class Problem:
 def load_rows(source: str) -> datasets.Dataset:
     """The rows of FILE, FOLDER or NAME[:CONFIG[:SPLIT]]. Those of .jsonl stay text, in a column `jsonl`, until they are
     used: an integer in them may have any size and a column any type, which Arrow's may not."""
-    name, config, split = (source.split(":", 2) + ["", "train"])[:3]
+    name, config, split = (source.split(":", 2) + ["", ""])[:3]
     path, split = Path(name), split or "train"
     with user_error(f"cannot load the dataset {source}"):
         if ".jsonl" in path.suffixes:
@@ -225,7 +224,7 @@ def load_problems(source: str, tokenizer, args: Args) -> datasets.Dataset:
     kinds = {int: datasets.Value("int64"), str: datasets.Value("string"), list[int]: [datasets.Value("int32")]}
     columns = {field.name: kinds[field.type] for field in fields(Problem)}
     key = [rows._fingerprint, tokenizer, args.verifier, args.instruction, args.skip_bad_rows, args.max_prompt_tokens]
-    key += [inspect.getsource(part) for part in (prepare, encode, add_hint, verifiers)]
+    key += [inspect.getsource(part) for part in (prepare, encode, add_hint, verifiers, verifiers.sandbox)]
     if LOCAL_RANK > 0:
         all_gather("wait for the machine's first rank, which fills the cache")
     with user_error(f"cannot use {source}"):
@@ -248,8 +247,8 @@ def init_distributed():
     if WORLD > 1:
         if GPU:
             torch.cuda.set_device(LOCAL_RANK)
-        backend = "cpu:gloo,cuda:nccl" if GPU else "gloo"
-        dist.init_process_group(backend, timeout=timedelta(hours=2))  # for which a rank waits for a slower sampler
+        # As long as a rank waits for a slower sampler
+        dist.init_process_group("cpu:gloo,cuda:nccl" if GPU else "gloo", timeout=timedelta(hours=2))
         if RANK > 0:
             sys.stdout = open(os.devnull, "w")
 
@@ -285,7 +284,7 @@ class Rollout:
     reward: float = 0.0
     guided: bool = False
     advantage: float = 0.0
-    trainer_logprobs: list[float] | None = None  # at its mini-batch, where it has a gradient
+    trainer_logprobs: list[float] | None = None  # at its mini-batch, where it has a gradient, on the rank that had it
 
 
 def start_engine(args: Args):
@@ -299,7 +298,7 @@ def start_engine(args: Args):
     )
 
 
-def sample(engine, problems: list[Problem], n: int, args: Args, guided: bool = False) -> list[list[Rollout]]:
+def sample(engine, problems: list[Problem], n: int, args: Args) -> list[list[Rollout]]:
     """n verified responses to each problem. Token ids go in and come out: text is never tokenised again. Every engine
     answers its share of the problems, and all ranks get all answers."""
     from vllm import SamplingParams
@@ -307,7 +306,7 @@ def sample(engine, problems: list[Problem], n: int, args: Args, guided: bool = F
     share = np.array_split(problems, WORLD // args.vllm_tp)[RANK // args.vllm_tp]
     params = SamplingParams(n=n, temperature=args.temperature, max_tokens=args.max_response_tokens, logprobs=0,
                             detokenize=False)  # token by token; all at once is faster
-    prompts = [{"prompt_token_ids": p.hint_ids if guided else p.prompt_ids} for p in share]
+    prompts = [{"prompt_token_ids": p.prompt_ids} for p in share]
     bar = partial(tqdm, leave=False) if RANK == 0 and sys.stderr.isatty() else False
     rollouts, tokenizer = [], engine.get_tokenizer()
     for problem, request in zip(share, engine.generate(prompts, params, use_tqdm=bar)):
@@ -315,9 +314,6 @@ def sample(engine, problems: list[Problem], n: int, args: Args, guided: bool = F
         for o, text in zip(request.outputs, texts):
             logprobs = [step[token].logprob for token, step in zip(o.token_ids, o.logprobs)]
             rollouts.append(Rollout(problem, list(o.token_ids), logprobs, text, o.finish_reason == "length"))
-            rollouts[-1].guided = guided
-    ids = all_gather([r.token_ids for r in rollouts])
-    require(ids[RANK] == ids[RANK - RANK % args.vllm_tp], "the ranks of one vLLM engine sampled different tokens")
     complete = [r for r in rollouts if not r.truncated]  # a response that was cut has not answered
     verdicts = verifiers.verify([(r.problem.verifier, r.text, r.problem.answer) for r in complete])
     for r, verdict in zip(complete, verdicts):
@@ -330,9 +326,11 @@ def guide(engine, groups: list[list[Rollout]], args: Args) -> list[list[Rollout]
     """Samples again with the hint where --guidance says so, and changes those groups in place. Returns the new ones."""
     threshold = {"never": -1.0, "failed": args.guide_threshold, "always": 1.0}[args.guidance]
     failed = [i for i, group in enumerate(groups) if np.mean([r.reward for r in group]) <= threshold]
-    hinted = [i for i in failed if groups[i][0].problem.hint_ids]
-    guided = sample(engine, [groups[i][0].problem for i in hinted], args.group_size, args, guided=True)
-    for i, fresh in zip(hinted, guided):
+    problems = {i: groups[i][0].problem for i in failed if groups[i][0].problem.hint_ids}
+    guided = sample(engine, [replace(p, prompt_ids=p.hint_ids) for p in problems.values()], args.group_size, args)
+    for (i, problem), fresh in zip(problems.items(), guided):
+        for r in fresh:
+            r.problem, r.guided = problem, True  # it will be trained without the hint
         groups[i] = groups[i] + fresh if args.guided_group == "mixed" else fresh
     return guided
 
@@ -401,27 +399,28 @@ def advantages(rewards_G: np.ndarray) -> np.ndarray:
 
 def policy_loss(logprobs, old_logprobs, advantage, mask, guided: Tensor, gamma: float, args: Args):
     """−min(w A, clip(w, 1 − ε_low, 1 + ε_high) A) of each token [B, L − 1], and a value per response token to log.
-    guided is [B, 1]. Its rows have w = r, or r / (r + γ) if γ > 0, or 1 with r's gradient under --no-guided-ratio."""
+    guided is [B, 1]. Its rows have w = r, or r / (r + γ) if γ > 0, or 1, as if on-policy, under --no-guided-ratio."""
     ratio = (logprobs - old_logprobs).exp()
+    clipped_ratio = ratio.clamp(1 - args.clip_low, 1 + args.clip_high)
+    loss = -torch.min(ratio * advantage, clipped_ratio * advantage)
     weight = ratio
     if not args.guided_ratio:
-        weight = torch.where(guided, (logprobs - logprobs.detach()).exp(), ratio)
+        weight = (logprobs - logprobs.detach()).exp()
     elif gamma > 0:
-        weight = torch.where(guided, ratio / (ratio + gamma), ratio)
+        weight = ratio / (ratio + gamma)
+    clipped_weight = weight
     if args.clip_guided:
-        weight = torch.where(guided, weight.clamp(max=1 + args.clip_high), weight)
-    clipped_weight = weight.clamp(1 - args.clip_low, 1 + args.clip_high)
-    if not args.clip_guided:
-        clipped_weight = torch.where(guided, weight, clipped_weight)
-    loss = -torch.min(weight * advantage, clipped_weight * advantage)
-    plain, clipped = mask & ~guided, weight != clipped_weight
+        weight = weight.clamp(max=1 + args.clip_high)
+        clipped_weight = weight.clamp(min=1 - args.clip_low)
+    loss = torch.where(guided, -torch.min(weight * advantage, clipped_weight * advantage), loss)
+    mask, hinted = mask & ~guided, mask & guided
     return loss, {
-        "policy/ratio_mean": ratio[plain],
-        "policy/ratio_max": ratio[plain],
-        "policy/clip_low": (clipped & (weight < 1) & (advantage < 0))[plain],
-        "policy/clip_high": (clipped & (weight > 1) & (advantage > 0))[plain],
-        "guide/ratio_mean": ratio[mask & guided],
-        "guide/ratio_max": ratio[mask & guided],
+        "policy/ratio_mean": ratio[mask],
+        "policy/ratio_max": ratio[mask],
+        "policy/clip_low": ((ratio < 1 - args.clip_low) & (advantage < 0))[mask],
+        "policy/clip_high": ((ratio > 1 + args.clip_high) & (advantage > 0))[mask],
+        "guide/ratio_mean": ratio[hinted],
+        "guide/ratio_max": ratio[hinted],
     }
 
 
@@ -433,7 +432,7 @@ def reshape_gamma(policy: Policy, groups: list[list[Rollout]], args: Args) -> fl
         return args.gamma if args.reshape == "constant" else 0.0
     ratios = []
     for batch in microbatches(guided, args.microbatch_tokens)[RANK::WORLD]:
-        ids, mask, old_logprobs, _ = collate(batch)
+        ids, mask, old_logprobs, *_ = collate(batch)
         ratios.append((policy(ids, mask)[0] - old_logprobs).exp()[mask].cpu())
     return max(1e-4, float(np.quantile(torch.cat([r for part in all_gather(ratios) for r in part]), 0.9)))
 
@@ -482,20 +481,18 @@ def update(policy: Policy, reference: Policy | None, optimizer, groups: list[lis
                 loss, stats["policy/kl"] = loss + args.kl_coef * kl, kl[mask]
             lengths = {"sequence": mask.sum(-1, keepdim=True).clamp(min=1), "token": mean_length,
                        "constant": args.max_response_tokens}[args.loss_norm]
-            loss = (loss * mask / lengths).sum() / len(minibatch)  # rollouts without advantage count
+            loss = (loss * mask / lengths).sum() / len(minibatch)  # all rollouts count
             (loss * WORLD).backward()  # FSDP takes the mean over ranks, but the denominator is global
             loss_sum += loss.item()
             token_stats.append({name: value.detach().float() for name, value in stats.items()})
-        with user_error("a gradient is not finite, and its update was not made; lower --lr?"):
-            norm = nn.utils.clip_grad_norm_(policy.parameters(), args.max_grad_norm, error_if_nonfinite=True)
-        norms.append(norm.item())
+        norms.append(nn.utils.clip_grad_norm_(policy.parameters(), args.max_grad_norm).item())
+        require(np.isfinite(norms[-1]), "a gradient is not finite: its update was not made; lower --lr?")
         optimizer.step()
     if not norms:
         return {}
     metrics = {"policy/loss": sum(all_gather(loss_sum)) / len(norms), "policy/grad_norm": sum(norms) / len(norms)}
     for name in token_stats[0]:
-        tokens = torch.cat([stats[name] for stats in token_stats if name in stats]).cpu()
-        tokens = torch.cat(all_gather(tokens))
+        tokens = torch.cat(all_gather(torch.cat([stats[name] for stats in token_stats if name in stats]).cpu()))
         if len(tokens):
             metrics[name] = (tokens.max() if name.endswith("_max") else tokens.mean()).item()
     return metrics
@@ -506,9 +503,11 @@ def sync_weights(policy: Policy, engine):
     if GPU:
         engine.wake_up(tags=["weights"])
     modules = dict(engine.apply_model(nn.Module.named_modules)[0])
-    # state_dict and not named_parameters: it names a tied lm_head, of which vLLM, if it has one, packs a copy on a CPU
-    weights = (item for name, w in policy.lm.state_dict().items() if name != "lm_head.weight" or "lm_head" in modules
-               for item in revert_weight_conversion(policy.lm, {name: w.full_tensor() if WORLD > 1 else w}).items())
+    state = policy.lm.state_dict()  # names a tied head as well, of which vLLM, if it has one, packs a copy on a CPU
+    if "lm_head" not in modules:
+        state.pop("lm_head.weight", None)
+    weights = (item for name, w in state.items() for item in revert_weight_conversion(
+        policy.lm, {name: w.full_tensor() if hasattr(w, "full_tensor") else w}).items())  # buffers are whole
     with user_error(f"vLLM does not take the weights of {type(policy.lm).__name__} in a sync"):
         engine.collective_rpc("reload_weights", kwargs=dict(weights_iterator=weights))
     for layer in modules.values():
@@ -547,7 +546,7 @@ def rollout_metrics(groups: list[list]) -> dict:
         "group/all_wrong": (rewards_PG == 0).all(axis=1).mean(),
         "response/length": np.mean([len(r.token_ids) for r in rollouts]),
         "response/truncated": np.mean([r.truncated for r in rollouts]),
-        # −log π_old averaged over sampled tokens estimates the mean entropy without bias, in nats per token
+        # −log π_old averaged over sampled tokens estimates their mean entropy, in nats per token
         "sampler/entropy": -np.mean([logprob for r in rollouts for logprob in r.logprobs]),
     }
 
@@ -563,16 +562,17 @@ def evaluate(engine, problems: list[Problem], step: int, args: Args) -> dict:
     shares = rollout_metrics(groups)
     metrics |= {"eval/unparsed": shares["reward/unparsed"], "eval/error": shares["reward/error"],
                 "eval/truncated": shares["response/truncated"]}
-    wandb.log(metrics, step=step)
     tqdm.write(f"[step {step}] " + ", ".join(f"{name} {value:.3f}" for name, value in metrics.items()))
     return metrics
 
 
-def log(file: Path, rows: list[dict]):
-    """Rank 0 adds rows to a file of JSON lines."""
+def log(run: Path, step: int, metrics: dict, rollouts: list[Rollout]):
+    """Rank 0 adds lines of JSON to the LOGS, and with --wandb the metrics to Weights & Biases."""
     if RANK == 0:
-        with open(file, "a") as lines:
-            lines.writelines(json.dumps(row, default=float) + "\n" for row in rows)
+        wandb.log(metrics, step=step)
+        for name, rows in zip(LOGS, ([metrics], map(asdict, rollouts))):
+            with open(run / name, "a") as file:
+                file.writelines(json.dumps({"step": step} | row, default=float) + "\n" for row in rows)
 
 
 def checkpoints(run: Path) -> list[Path]:
@@ -588,7 +588,7 @@ def save_checkpoint(policy: Policy, tokenizer, trainer: dict, run: Path, step: i
     path, unfinished = run / f"step_{step:06d}", run / "unfinished"
     shutil.rmtree(unfinished, ignore_errors=True)
     with user_error(f"cannot write {path}, so nothing older is deleted"):
-        weights = {name: weights[name] for name, _ in policy.lm.named_parameters()}  # a tied one once
+        weights = {name: w for name, w in weights.items() if name not in policy.lm.all_tied_weights_keys}  # once
         policy.lm.save_pretrained(unfinished, state_dict=weights)
         tokenizer.save_pretrained(unfinished)
         torch.save(trainer | {"step": step}, unfinished / "trainer.pt")
@@ -601,9 +601,9 @@ def save_checkpoint(policy: Policy, tokenizer, trainer: dict, run: Path, step: i
 def load_checkpoint(run: Path, args: Args) -> tuple[Policy, dict]:
     """The policy of the newest checkpoint and its trainer.pt; without one, of --model and nothing."""
     path = [Path(args.model), *checkpoints(run)][-1]
-    with user_error(f"{path} cannot be read; if it is a checkpoint, delete it to go on from the one before"):
+    with user_error(f"{path} cannot be read; if it is a checkpoint, move it away to go on from the one before"):
         policy = Policy(replace(args, model=str(path)))
-        return policy, torch.load(path / "trainer.pt", mmap=True) if checkpoints(run) else {}
+        return policy, (torch.load(path / "trainer.pt", mmap=True) if checkpoints(run) else {})
 
 
 # ----------------------------------------------------------------------------------------------------------------- main
@@ -621,9 +621,9 @@ def main(args: Args):
     require(args.resume or not run.exists(), f"{run} already holds a run: choose another --name, or pass --resume")
     with user_error(f"{args.model} is neither a model's folder nor on the hub"):
         tokenizer, config = AutoTokenizer.from_pretrained(args.model), AutoConfig.from_pretrained(args.model)
-    reads = getattr(config, "max_position_embeddings", np.inf)
-    tokens = args.max_prompt_tokens + args.max_response_tokens
-    require(tokens <= reads, f"the model reads {reads} tokens: lower --max-prompt-tokens or --max-response-tokens")
+    reads = getattr(config.get_text_config(), "max_position_embeddings", np.inf)
+    require(args.max_prompt_tokens + args.max_response_tokens <= reads,
+            f"the model reads {reads} tokens: lower --max-prompt-tokens or --max-response-tokens")
     problems = load_problems(args.dataset, tokenizer, args)
     held_out = load_problems(args.eval_dataset, tokenizer, args) if args.eval_dataset else problems.shuffle(args.seed)
     if not args.eval_dataset:
@@ -644,7 +644,7 @@ def main(args: Args):
     policy = shard(policy)
     reference = reference and shard(reference)
     optimizer = torch.optim.AdamW(policy.parameters(), args.lr, (0.9, 0.99), weight_decay=0.0, fused=GPU)
-    if trainer:
+    if "optimizer" in trainer:
         dcp.set_optimizer_state_dict(policy, optimizer, trainer["optimizer"], options=WHOLE)
         optimizer.param_groups[0]["lr"] = args.lr  # of the flags, not of the checkpoint
     done, sampled = trainer.get("step", 0), trainer.get("sampled", 0)
@@ -657,11 +657,10 @@ def main(args: Args):
     if RANK == 0:
         (run / "args.json").write_text(json.dumps({"script": Path(__file__).stem} | asdict(args), indent=2))
         for name in LOGS:  # forget what a run that was cut off said of later steps
-            with open(run / name, "a") as file:
-                file.truncate(trainer["log_bytes"][name] if trainer else 0)
+            open(run / name, "a").truncate(trainer["log_bytes"][name] if trainer else 0)
     if done == 0:
         seed_everything(args.seed, 0, RANK // args.vllm_tp)
-        log(run / "metrics.jsonl", [{"step": 0} | evaluate(engine, held_out, 0, args)])
+        log(run, 0, evaluate(engine, held_out, 0, args), [])
 
     # training
     signals = []  # SIGTERM or Ctrl-C, once received
@@ -674,7 +673,8 @@ def main(args: Args):
         clock = [time.time()]
         groups, metrics = collect(engine, problems, order, args)
         sampled += metrics["group/sampled"]
-        require(metrics["reward/error"] < 1, "the verifier failed on every response of this step: see its messages")
+        verdicts = {r.verdict for group in groups for r in group if not r.truncated}
+        require(verdicts != {"error"}, "the verifier failed on every response of this step: see its messages")
         for group in groups:
             advantages_G = advantages(np.array([r.reward for r in group]))
             for r, advantage in zip(group, advantages_G.tolist()):
@@ -702,13 +702,12 @@ def main(args: Args):
             r = groups[0][0]
             tqdm.write(f"[step {step}] {r.problem.prompt}\n{r.text}\n[{r.verdict}; the answer is {r.problem.answer}]\n")
             metrics |= evaluate(engine, held_out, step, args)
-        log(run / "metrics.jsonl", [{"step": step} | metrics])
-        log(run / "rollouts.jsonl", [{"step": step} | asdict(r) for r in groups[-1]])
-        wandb.log(metrics, step=step)
+        log(run, step, metrics, groups[-1])
         stopped = any(all_gather(len(signals) > 0))  # at the same step on all ranks
         if stopped or step == args.steps or step % args.save_every == 0:
             trainer = {"sampled": sampled, "log_bytes": {name: (run / name).stat().st_size for name in LOGS}}
-            trainer["optimizer"] = dcp.get_optimizer_state_dict(policy, optimizer, options=WHOLE)
+            if optimizer.state:  # empty before the first update, and then this would make one
+                trainer["optimizer"] = dcp.get_optimizer_state_dict(policy, optimizer, options=WHOLE)
             save_checkpoint(policy, tokenizer, trainer, run, step, args)
         if stopped:
             break

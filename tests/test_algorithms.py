@@ -321,12 +321,14 @@ def test_estimates_are_whitened_and_explain_what_they_say(hinted_problems):
     for r in rollouts:
         assert len(r.advantage) == len(r.values) == len(r.token_ids)
         assert r.returns == [r.reward] * len(r.token_ids)  # γ = λ = 1: the reward, at every token
-    optimizers = [torch.optim.AdamW(policy.parameters(), lr=0.0), torch.optim.AdamW(critic.parameters(), lr=1e-3)]
+    optimizer = torch.optim.AdamW(policy.parameters(), lr=0.0)
+    critic_optimizer = torch.optim.AdamW(critic.parameters(), lr=1e-3)
     args = dataclasses.replace(args, max_logprob_gap=10)
     losses = []
     for step in range(1, 9):
         halves = [rollouts[:2], rollouts[2:]]
-        losses.append(guide_ppo.update(policy, critic, None, optimizers, halves, step, args)["value/loss"])
+        metrics = guide_ppo.update(policy, None, optimizer, critic, critic_optimizer, halves, step, args)
+        losses.append(metrics["value/loss"])
         metrics = guide_ppo.estimate(critic, [rollouts], args)
     assert losses[-1] < 0.5 * losses[0]
     assert metrics["value/explained_variance"] > 0.4
@@ -340,10 +342,11 @@ def test_critic_warmup_leaves_the_policy_alone(hinted_problems):
         r.advantage, r.values, r.returns, r.guided, r.reward = [], [], [], False, float(i == 0)
     guide_ppo.estimate(critic, [rollouts], args)
     flat = lambda model: torch.cat([p.detach().flatten().clone() for p in model.parameters()])
-    optimizers = [torch.optim.AdamW(policy.parameters(), lr=1e-3), torch.optim.AdamW(critic.parameters(), lr=1e-3)]
+    optimizer = torch.optim.AdamW(policy.parameters(), lr=1e-3)
+    critic_optimizer = torch.optim.AdamW(critic.parameters(), lr=1e-3)
     for step, policy_moves in ((1, False), (2, True)):
         before = flat(policy), flat(critic)
-        guide_ppo.update(policy, critic, None, optimizers, [rollouts[:2], rollouts[2:]], step, args)
+        guide_ppo.update(policy, None, optimizer, critic, critic_optimizer, [rollouts[:2], rollouts[2:]], step, args)
         assert torch.equal(before[0], flat(policy)) != policy_moves
         assert not torch.equal(before[1], flat(critic))
 

@@ -73,9 +73,9 @@ def test_a_run_killed_again_and_again_is_the_run_never_killed(tmp_path):
 
 
 def test_a_signal_finishes_the_step_saves_and_exits_0(tmp_path):
-    """guide_ppo.py has the most to save: the critic and a second optimiser."""
+    """guide_ppo.py has the most to save: the critic and a second optimiser, and at first a policy without updates."""
     whole, stopped = folder(tmp_path / "whole"), folder(tmp_path / "stopped")
-    flags = dict(steps=6, save_every=100, dynamic_sampling=True)
+    flags = dict(steps=6, save_every=100, dynamic_sampling=True, critic_warmup_steps=2)
     assert start("guide_ppo.py", whole, **flags).wait() == 0
     for number, rows in ((signal.SIGTERM, 2), (signal.SIGINT, 4)):
         process = start("guide_ppo.py", stopped, **flags)
@@ -133,7 +133,7 @@ def test_unreadable_checkpoints_are_named_and_half_written_ones_ignored(tmp_path
         file = tmp_path / "step_000003" / broken
         intact = file.read_bytes()
         file.write_bytes(intact[: len(intact) // 2])
-        with pytest.raises(SystemExit, match="step_000003 cannot be read; if it is a checkpoint, delete it"):
+        with pytest.raises(SystemExit, match="step_000003 cannot be read; if it is a checkpoint, move it away"):
             grpo.load_checkpoint(tmp_path, args)
         file.write_bytes(intact)
     grpo.save_checkpoint(policy, tokenizer, {}, tmp_path, 5, args)
@@ -151,11 +151,11 @@ def test_an_update_that_is_not_finite_is_not_made(module, problems):
             r.advantage, r.values, r.returns = ([x] * len(r.token_ids) for x in (np.nan, 0.0, 1.0))
     before = [p.detach().clone() for p in policy.parameters()]
     optimizer = torch.optim.AdamW(policy.parameters(), lr=1e-3)
-    with pytest.raises(SystemExit, match="a gradient is not finite, and its update was not made"):
+    with pytest.raises(SystemExit, match="a gradient is not finite: its update was not made"):
         if module is guide_ppo:
             critic = module.Critic(args)
-            both = [optimizer, torch.optim.AdamW(critic.parameters(), lr=1e-3)]
-            module.update(policy, critic, None, both, [rollouts], 1, args)
+            critic_optimizer = torch.optim.AdamW(critic.parameters(), lr=1e-3)
+            module.update(policy, None, optimizer, critic, critic_optimizer, [rollouts], 1, args)
         else:
             module.update(policy, None, optimizer, [rollouts], args)
     assert all(torch.equal(a, b) for a, b in zip(before, policy.parameters()))
@@ -166,7 +166,7 @@ def test_an_update_that_is_not_finite_is_not_made(module, problems):
     [
         (dict(max_logprob_gap=1e-12), "with the same weights, sampler and trainer differ by"),
         (dict(verifier="broken.py:verify"), "the verifier failed on every response of this step"),
-        (dict(lr=1e30, problems=24, group_size=8), "a gradient is not finite, and its update was not made"),
+        (dict(lr=1e30, problems=24, group_size=8), "a gradient is not finite: its update was not made"),
     ],
 )
 def test_a_step_that_cannot_be_trusted_is_neither_logged_nor_saved(tmp_path, flags, sentence):

@@ -8,6 +8,7 @@ import sys
 import datasets
 import pytest
 from conftest import ROOT, TOY, read
+from transformers import AutoConfig
 
 import grpo
 import verifiers
@@ -199,6 +200,13 @@ def test_bad_data_stops_before_the_engine(tmp_path, rows, sentence):
 def test_bad_names_stop_before_the_engine(flags, sentence):
     with pytest.raises(SystemExit, match=sentence):
         grpo.main(grpo.Args(**TOY | flags))
+
+
+def test_what_a_model_reads_may_stand_in_its_text_config(tmp_path, tokenizer):
+    AutoConfig.for_model("gemma3", text_config=dict(max_position_embeddings=150)).save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    with pytest.raises(SystemExit, match="reads 150 tokens: lower --max-"):
+        grpo.main(grpo.Args(**TOY | dict(model=str(tmp_path))))
 
 
 def test_a_folder_that_holds_a_run_is_left_alone(tmp_path, monkeypatch):

@@ -7,13 +7,13 @@ from conftest import ROOT
 
 # What a script changes in, adds to (+) or drops from (-) the script that it derives from. All else is byte-identical.
 LADDER = {
-    ("grpo.py", "grpo_n.py"): "import Args advantages main",
-    ("grpo.py", "gspo_n.py"): "import Args advantages policy_loss main",
+    ("grpo.py", "grpo_n.py"): "Args advantages main",
+    ("grpo.py", "gspo_n.py"): "Args advantages policy_loss main",
     ("grpo.py", "guide_grpo.py"):
-        "import Args Problem +add_hint prepare load_problems Rollout sample +guide policy_loss +reshape_gamma update "
+        "Args Problem +add_hint prepare load_problems Rollout +guide policy_loss +reshape_gamma update "
         "collect main",
     ("guide_grpo.py", "guide_ppo.py"):
-        "import Args Rollout +Critic collate -advantages +gae +estimate +value_loss reshape_gamma update main",
+        "import Args Rollout +Critic collate -advantages +gae +estimate +value_loss update main",
 }  # fmt: skip
 
 

@@ -18,6 +18,7 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import AS_ON_GPU, MEAN_GAP, ROOT, TOY
+from safetensors.torch import load_file
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from vllm.distributed import cleanup_dist_env_and_memory
 
@@ -103,7 +104,7 @@ VERIFIER = '''def even(response, answer):
 
 
 def build(model_type: str, sizes: dict, folder: Path):
-    """A random model of the family in a folder with the toy's tokenizer. No norm stays 1 and no bias 0."""
+    """A random model of the family in a folder with the toy's tokenizer. No norm stays 1, and no bias or buffer 0."""
     torch.manual_seed(0)
     config = AutoConfig.for_model(model_type)
     known = config.to_dict() | config.attribute_map
@@ -112,6 +113,9 @@ def build(model_type: str, sizes: dict, folder: Path):
     with torch.no_grad():
         for p in model.parameters():
             p.add_(0.05 * torch.randn_like(p))
+        for name, buffer in model.named_buffers():
+            if name in model.state_dict() and buffer.is_floating_point():
+                buffer.add_(0.05 * torch.randn_like(buffer))
     model.save_pretrained(folder)
     AutoTokenizer.from_pretrained(TOY["model"]).save_pretrained(folder)
 
@@ -160,6 +164,17 @@ def test_sampler_and_trainer_agree_or_a_sentence_says_what_is_not_supported(fami
 
 def test_weights_that_do_not_arrive_are_blamed_on_the_sync(results):
     assert "the sync of weights fails" in results["no sync"]
+
+
+def test_a_checkpoint_holds_buffers_and_a_tied_weight_once(tmp_path):
+    build(*FAMILIES["Gemma 4, text"], tmp_path / "model")
+    args = grpo.Args(**TOY | dict(model=str(tmp_path / "model")))
+    policy = grpo.Policy(args)
+    grpo.save_checkpoint(policy, AutoTokenizer.from_pretrained(args.model), {}, tmp_path, 1, args)
+    saved = load_file(tmp_path / "step_000001/model.safetensors")
+    assert "model.layers.0.layer_scalar" in saved and "lm_head.weight" not in saved
+    again = grpo.load_checkpoint(tmp_path, args)[0].lm.state_dict()
+    assert all(torch.equal(w, again[name]) for name, w in policy.lm.state_dict().items())
 
 
 def table():
