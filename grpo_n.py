@@ -220,8 +220,7 @@ def init_distributed():
     if WORLD > 1:
         if GPU:
             torch.cuda.set_device(LOCAL_RANK)
-        # As long as a rank waits for a slower sampler
-        dist.init_process_group("cpu:gloo,cuda:nccl" if GPU else "gloo", timeout=timedelta(hours=2))
+        dist.init_process_group("cpu:gloo,cuda:nccl" if GPU else "gloo", timeout=timedelta(hours=2))  # slow samplers
         if RANK > 0:
             sys.stdout = open(os.devnull, "w")
 

@@ -75,7 +75,7 @@ def test_a_run_killed_again_and_again_is_the_run_never_killed(tmp_path):
 def test_a_signal_finishes_the_step_saves_and_exits_0(tmp_path):
     """guide_ppo.py has the most to save: the critic and a second optimiser, and at first a policy without updates."""
     whole, stopped = folder(tmp_path / "whole"), folder(tmp_path / "stopped")
-    flags = dict(steps=6, save_every=100, dynamic_sampling=True, critic_warmup_steps=2)
+    flags = dict(steps=6, save_every=100, dynamic_sampling=True, critic_warmup_steps=3)
     assert start("guide_ppo.py", whole, **flags).wait() == 0
     for number, rows in ((signal.SIGTERM, 2), (signal.SIGINT, 4)):
         process = start("guide_ppo.py", stopped, **flags)
@@ -165,7 +165,8 @@ def test_an_update_that_is_not_finite_is_not_made(module, problems):
     "flags, sentence",
     [
         (dict(max_logprob_gap=1e-12), "with the same weights, sampler and trainer differ by"),
-        (dict(verifier="broken.py:verify"), "the verifier failed on every response of this step"),
+        # at this temperature half of the responses are cut, and so not verified
+        (dict(verifier="broken.py:verify", temperature=2), "the verifier failed on every response of this step"),
         (dict(lr=1e30, problems=24, group_size=8), "a gradient is not finite: its update was not made"),
     ],
 )

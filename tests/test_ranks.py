@@ -13,6 +13,7 @@ import torch
 from conftest import ROOT, exact
 from test_faults import SMALL, start
 from test_grpo import make_rollouts
+from test_models import FAMILIES, build
 
 import grpo
 
@@ -65,7 +66,8 @@ def test_a_run_may_go_on_with_another_number_of_ranks(tmp_path, script="guide_pp
 
 
 def test_the_death_of_a_rank_ends_the_job_and_says_why(tmp_path):
-    job = launch("grpo.py", tmp_path, steps=1000)
+    build(*FAMILIES["Gemma 4, text"], tmp_path / "model")  # its buffers stay whole where FSDP cuts the weights
+    job = launch("grpo.py", tmp_path, steps=1000, model=tmp_path / "model")
     log = tmp_path / "runs/run/metrics.jsonl"
     while not log.exists() or log.read_text().count("\n") < 3:
         assert job.poll() is None, (tmp_path / "log.txt").read_text()[-3000:]
