@@ -137,11 +137,10 @@ def code_verdict(response: str, answer: str) -> str:
 
 def same_output(output: str, wanted: str) -> bool:
     """The same words on the same lines. With a point or an exponent they are numbers: 0.5 is 0.50, but 101 not 0101."""
-    lines, others = ([line.split() for line in text.strip().split("\n")] for text in (output, wanted))
-    pairs = [(a, b) for line, other in zip(lines, others) for a, b in zip(line, other) if a != b]
-    with contextlib.suppress(ValueError):  # of float
-        close = all({*".eE"} & {*a, *b} and math.isclose(float(a), float(b), rel_tol=1e-9) for a, b in pairs)
-        return close and [*map(len, lines)] == [*map(len, others)]
+    words, others = (re.findall(r"\S+|\n", text.strip()) for text in (output, wanted))
+    with contextlib.suppress(ValueError):  # of more words, or of one that is no number
+        differing = [(a, b) for a, b in zip(words, others, strict=True) if a != b]
+        return all({*".eE"} & {*a, *b} and math.isclose(float(a), float(b), rel_tol=1e-9) for a, b in differing)
     return False
 
 
