@@ -209,8 +209,7 @@ class Plain(pickle.Unpickler):
 def solution():
     """The solution's process: answers calls, and ends at the first one that it cannot answer with plain values."""
     requests, replies = os.fdopen(os.dup(0), "rb"), os.dup(1)
-    null = os.open(os.devnull, os.O_RDWR)
-    os.dup2(null, 0), os.dup2(null, 1)
+    os.dup2(2, 0), os.dup2(2, 1)  # standard error is the null device
     module = sys.modules["solution"] = types.ModuleType("solution")
     exec(code := pickle.load(requests), vars(module))
     while True:
