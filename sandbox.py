@@ -175,11 +175,10 @@ def sandbox() -> list[str]:
         cd "$PWD"
         cut -d" " -f2 /proc/self/mounts | grep -vxF "$PWD" | xargs -n1 mount -o remount,bind,ro
     """
-    limits = f"prlimit --as={MEMORY} --cpu={RUN_WALL_S} --fsize={16 << 20} --core=0 --nproc=512 setpriv --no-new-privs"
-    drop = "--bounding-set=-all --inh-caps=-all"
-    ways = [(unshare, processes + read_only, drop), (unshare, processes, drop), ([], "", drop), ([], "", "")]
-    for front, setup, privileges in ways:
-        command = [*front, "sh", "-c", f'{setup}exec {limits} {privileges} "$@"', "sh"]
+    last = f"exec prlimit --as={MEMORY} --cpu={RUN_WALL_S} --fsize=16000000 --core=0 --nproc=512 setpriv --no-new-privs"
+    drop = f"{last} --bounding-set=-all --inh-caps=-all"
+    for front, script in (unshare, processes + read_only + drop), (unshare, processes + drop), ([], drop), ([], last):
+        command = [*front, "sh", "-c", script + ' "$@"', "sh"]
         with tempfile.TemporaryDirectory() as folder, contextlib.suppress(OSError, subprocess.CalledProcessError):
             subprocess.run([*command, sys.executable, "-I", "-c", ""], cwd=folder, capture_output=True, check=True)
             return command
