@@ -68,8 +68,7 @@ def close_trainer():
     """Says once that the sandbox is reduced, if it is, and keeps solutions out of the memory of this process."""
     if "unshare" not in sandbox():
         undumpable()
-        warnings.warn("`unshare` does not work here: code runs with network, files and processes in reach, see "
-                      "docs/verifiers.md")
+        warnings.warn("without `unshare`, code has network, files and processes in reach, see docs/verifiers.md")
 
 
 def call(function: str, given, wanted) -> str:
