@@ -219,7 +219,7 @@ def solution():
         try:
             reply = None, function(*args, **kwargs), args
         except Exception as e:
-            reply = next(c.__name__ for c in type(e).__mro__ if c.__name__ in ERRORS), str(e), args
+            reply = next(c.__name__ for c in type(e).__mro__ if c.__name__ in ERRORS), e.args, args
         os.write(replies, pickle.dumps(plain(reply)))
 
 
@@ -246,7 +246,7 @@ def tests():
         except BaseException:
             os._exit(1)  # before the tests can take it for an exception of the solution's
         if error is not None:
-            raise ERRORS.get(error, Exception)(value)
+            raise ERRORS.get(error, Exception)(*value)
         return value
 
     tree = ast.parse(source)
