@@ -53,14 +53,13 @@ def code_reference(answer: str) -> str:
                 return json.dumps({"inputs": inputs[:MOST_RUNS], "outputs": outputs[:MOST_RUNS]})
             answer = [call(function, given, wanted) for given, wanted in zip(inputs, outputs)]
         tests = "\n".join(answer) if isinstance(answer, list) else answer
-        body = ast.parse(tests).body
+        tree = ast.parse(tests)
     except (SyntaxError, TypeError, json.JSONDecodeError) as e:
         raise ValueError(f"the code tests are no Python, or the inputs and outputs no JSON: {e}") from None
     loaded, bound = names(tests)
-    starts = [statement for node in body for statement in start(node, loaded)]
-    if not starts or "assert" not in tests or loaded <= bound:
+    if "assert" not in ast.unparse(tree) or loaded <= bound:
         raise ValueError("the code tests hold no assert that would run and call a solution")
-    return "\n".join([tests, *filter(None, starts)])
+    return "\n".join([tests, *filter(None, (start(node, loaded) for node in tree.body))])
 
 
 @functools.cache
@@ -79,19 +78,22 @@ def call(function: str, given, wanted) -> str:
     return f"assert json.loads(json.dumps({function}(*{given!r}))) in {accepted!r}"  # JSON has no tuples
 
 
-def start(node: ast.stmt, used: set[str]) -> list[str]:
-    """The statement that runs the tests which `node` defines, or an empty one if it has asserts that run anyway."""
+def start(node: ast.stmt, used: set[str]) -> str:
+    """The statement that runs the tests which `node` defines, if need be. Raises ValueError if nothing runs them."""
+    if isinstance(node, ast.ClassDef) and (node.bases or node.name.startswith("Test")):  # unittest's or pytest's
+        if any(isinstance(n, ast.FunctionDef) and n.name.startswith("test") for n in node.body):
+            suite = f"unittest.TestLoader().loadTestsFromTestCase(type('T', ({node.name}, unittest.TestCase), {{}}))"
+            return f"assert {suite}.run(unittest.TestResult()).wasSuccessful()"
     if not isinstance(node, DEFINITIONS) or node.name in used:
-        return [""] * ("Assert(" in ast.dump(node))
-    if isinstance(node, ast.ClassDef):  # unittest's or pytest's
-        tests = [n for n in node.body if isinstance(n, ast.FunctionDef) and n.name.startswith("test")]
-        suite = f"unittest.defaultTestLoader.loadTestsFromTestCase(type('T', ({node.name}, unittest.TestCase), {{}}))"
-        runs = tests and (node.bases or node.name.startswith("Test"))
-        return [f"assert {suite}.run(unittest.TestResult()).wasSuccessful()"] if runs else []
+        return ""
     needed = len(node.args.args) - len(node.args.defaults) if isinstance(node, ast.FunctionDef) else None
     if needed == 1 and (node.name.startswith("check") or node.args.args[0].arg == "candidate"):
-        return [f"{node.name}(candidate)"]
-    return [f"{node.name}()"] * (needed == 0 and node.name.startswith("test"))
+        return f"{node.name}(candidate)"
+    if needed == 0 and node.name.startswith("test"):
+        return f"{node.name}()"
+    if "assert" in ast.unparse(node):
+        raise ValueError(f"the asserts in {node.name} of the code tests would never run")
+    return ""
 
 
 def names(code: str) -> tuple[set[str], set[str]]:
