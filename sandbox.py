@@ -19,7 +19,6 @@ import subprocess
 import sys
 import tempfile
 import textwrap
-import time
 import types
 import warnings
 from decimal import Decimal
@@ -32,6 +31,15 @@ DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 ERRORS = {k: e for k, e in vars(builtins).items() if isinstance(e, type) and issubclass(e, Exception)}
 del ERRORS["StopIteration"]  # it would end the tests' own loops
 undumpable = lambda: ctypes.CDLL(None).prctl(4, 0)  # PR_SET_DUMPABLE: this user's other processes cannot look into it
+PROGRAM = """
+import subprocess, sys
+def __printed__(given):
+    with open("output", "w+", errors="replace") as out:
+        program = [sys.executable, "-I", "-c", {!r}]
+        subprocess.run(program, input=given, errors="replace", stdout=out, timeout={}, check=True)
+        out.seek(0)
+        return out.read()
+"""  # as a function from its input to its output
 
 
 def code_reference(answer: str) -> str:
@@ -49,8 +57,7 @@ def code_reference(answer: str) -> str:
             fits = str(function).isidentifier() if function else all(isinstance(x, str) for x in [*inputs, *outputs])
             if not fits or not inputs or not isinstance(outputs, list) or len(inputs) != len(outputs):
                 raise ValueError("code tests need as many outputs as inputs, and texts or fn_name, a function's name")
-            if not function:
-                return json.dumps({"inputs": inputs[:MOST_RUNS], "outputs": outputs[:MOST_RUNS]})
+            inputs = inputs if function else inputs[:MOST_RUNS]
             answer = [call(function, given, wanted) for given, wanted in zip(inputs, outputs)]
         tests = "\n".join(answer) if isinstance(answer, list) else answer
         tree = ast.parse(tests)
@@ -70,8 +77,10 @@ def close_trainer():
         warnings.warn("without `unshare`, code has network, files and processes in reach, see docs/verifiers.md")
 
 
-def call(function: str, given, wanted) -> str:
+def call(function: str | None, given, wanted) -> str:
     """An assert. LiveCodeBench has a line of JSON per argument, APPS a list of them and often a list of the result."""
+    if not function:
+        return f"assert __same__(__printed__({given!r}), {wanted!r})"
     accepted = [wanted, *(wanted if isinstance(wanted, list) and len(wanted) == 1 else [])]
     if isinstance(given, str):
         given, accepted = [json.loads(line) for line in given.splitlines() if line.strip()], [json.loads(wanted)]
@@ -118,22 +127,25 @@ def code_block(response: str, wanted: set[str]) -> str | None:
 
 def code_verdict(response: str, answer: str) -> str:
     """right if the response's program passes all tests in time, unparsed without a program, else wrong."""
-    stdin = answer.startswith('{"inputs"')
-    loaded, bound = names("" if stdin else answer)
-    code = code_block(response, loaded - bound)
+    import psutil  # here, as a solution's process starts sooner without it
+    loaded, bound = names(answer)
+    code, status, seconds = code_block(response, loaded - bound), None, RUN_WALL_S + 1
     if code is None:
         return "unparsed"
-    if not stdin:
-        given = json.dumps([code, answer, sandbox()])
-        status, _ = run([sys.executable, "-I", __file__, "tests"], given, RUN_WALL_S + 1)
-        return "right" if status == PASSED else "wrong"
-    pairs, deadline = json.loads(answer), time.monotonic() + RUNS_WALL_S
-    code = code.encode(errors="replace").replace(b"\0", b"?")[:100_000]  # the kernel takes 131,072 bytes
-    for given, wanted in zip(pairs["inputs"], pairs["outputs"]):
-        status, output = run([*sandbox(), sys.executable, "-I", "-c", code], given, RUN_WALL_S)
-        if status != 0 or time.monotonic() > deadline or not same_output(output, wanted):
-            return "wrong"
-    return "right"
+    if "__printed__" in loaded:
+        code, seconds = PROGRAM.format(code, RUN_WALL_S), RUNS_WALL_S
+    given = json.dumps([code, answer, sandbox()])
+    with tempfile.TemporaryDirectory() as folder:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            status = subprocess.run([sys.executable, "-I", __file__, "tests"], input=given.encode(), timeout=seconds,
+                                    stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
+                                    cwd=folder, env={}).returncode
+        while left := psutil.Process().children(recursive=True):  # orphans included, which the pool adopts
+            for process in left:
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    process.kill()
+            psutil.wait_procs(left, timeout=1)
+    return "right" if status == PASSED else "wrong"
 
 
 def same_output(output: str, wanted: str) -> bool:
@@ -143,23 +155,6 @@ def same_output(output: str, wanted: str) -> bool:
         differing = [(a, b) for a, b in zip(words, others, strict=True) if a != b]
         return all({*".eE"} & {*a, *b} and math.isclose(float(a), float(b), rel_tol=1e-9) for a, b in differing)
     return False
-
-
-def run(command: list, given: str, seconds: float) -> tuple[int | None, str]:
-    """Exit status (None if out of time) and standard output of a command in an empty folder."""
-    import psutil  # here, as a solution's process starts sooner without it
-    status = None
-    with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryFile() as out:
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            status = subprocess.run(command, cwd=folder, env={}, start_new_session=True, timeout=seconds, stdout=out,
-                                    stderr=subprocess.DEVNULL, input=given.encode(errors="replace")).returncode
-        while left := psutil.Process().children(recursive=True):  # orphans included, which the pool adopts
-            for process in left:
-                with contextlib.suppress(psutil.NoSuchProcess):
-                    process.kill()
-            psutil.wait_procs(left, timeout=1)
-        out.seek(0)
-        return status, out.read().decode(errors="replace")
 
 
 @functools.cache
@@ -256,7 +251,7 @@ def tests():
     wanted = used.difference(dir(builtins) if len(used) > 1 else [])  # assert sum(1, 2) == 3 wants the solution's
     scope = {name: functools.partial(ask, name) for name in wanted}
     scope |= {name: __import__(name) for name in wanted & sys.stdlib_module_names if re.search(rf"\b{name}\.", source)}
-    scope |= {"__name__": "__main__", "__builtins__": builtins, "__ran__": lambda: ran.append(1) is None}
+    scope |= {"__name__": "__main__", "__same__": same_output, "__ran__": lambda: ran.append(1) is None}
     for node in ast.walk(tree):
         if isinstance(node, ast.Assert):
             node.test = ast.BoolOp(ast.And(), [node.test, ast.parse("__ran__()", mode="eval").body])
