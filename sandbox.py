@@ -63,7 +63,7 @@ def code_reference(answer: str) -> str:
         tree = ast.parse(tests)
     except (SyntaxError, TypeError, json.JSONDecodeError) as e:
         raise ValueError(f"the code tests are no Python, or the inputs and outputs no JSON: {e}") from None
-    loaded, bound = names(tests)
+    loaded, bound = names(tree)
     if "assert" not in ast.unparse(tree) or loaded <= bound:
         raise ValueError("the code tests hold no assert that would run and call a solution")
     return "\n".join([tests, *filter(None, (start(node, loaded) for node in tree.body))])
@@ -105,9 +105,9 @@ def start(node: ast.stmt, used: set[str]) -> str:
     return ""
 
 
-def names(code: str) -> tuple[set[str], set[str]]:
+def names(tree: ast.AST) -> tuple[set[str], set[str]]:
     """The names that a program loads, and those that it binds."""
-    nodes = list(ast.walk(ast.parse(code)))
+    nodes = list(ast.walk(tree))
     loaded = {n.id for n in nodes if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Load)}
     bound = {n.id for n in nodes if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
     return loaded, bound | {n.name for n in nodes if isinstance(n, DEFINITIONS)}
@@ -120,7 +120,7 @@ def code_block(response: str, wanted: set[str]) -> str | None:
     for tag, block in fenced if "<think>" not in text else []:
         defines, block = False, textwrap.dedent(block)
         with contextlib.suppress(SyntaxError, ValueError, RecursionError, MemoryError):
-            defines = not wanted.isdisjoint(names(block)[1])
+            defines = not wanted.isdisjoint(names(ast.parse(block))[1])
         ranked.append((defines, tag.strip().lower().startswith("py"), len(ranked), block))
     return max(ranked)[-1] if ranked else None
 
@@ -128,7 +128,7 @@ def code_block(response: str, wanted: set[str]) -> str | None:
 def code_verdict(response: str, answer: str) -> str:
     """right if the response's program passes all tests in time, unparsed without a program, else wrong."""
     import psutil  # here, as a solution's process starts sooner without it
-    loaded, bound = names(answer)
+    loaded, bound = names(ast.parse(answer))
     code, status, seconds = code_block(response, loaded - bound), None, RUN_WALL_S + 1
     if code is None:
         return "unparsed"
@@ -211,7 +211,7 @@ def solution():
         name, args, kwargs = pickle.load(requests)
         if name == "candidate" and not hasattr(module, name):  # the function that no other one calls, main excepted
             functions = [n for n in ast.parse(code).body if isinstance(n, ast.FunctionDef) and n.name != "main"]
-            [name] = {f.name for f in functions}.difference(*(names(ast.unparse(f))[0] - {f.name} for f in functions))
+            [name] = {f.name for f in functions}.difference(*(names(f)[0] - {f.name} for f in functions))
         function = getattr(module, name, None) or getattr(module.Solution(), name)
         try:
             reply = None, function(*args, **kwargs), args
@@ -247,7 +247,7 @@ def tests():
         return value
 
     tree = ast.parse(source)
-    used = names(source)[0]
+    used = names(tree)[0]
     wanted = used.difference(dir(builtins) if len(used) > 1 else [])  # assert sum(1, 2) == 3 wants the solution's
     scope = {name: functools.partial(ask, name) for name in wanted}
     scope |= {name: __import__(name) for name in wanted & sys.stdlib_module_names if re.search(rf"\b{name}\.", source)}
