@@ -1,7 +1,7 @@
 """Does a program pass its tests? Each response runs apart from them, with as little as the kernel lets us leave it.
 
 Tests are Python (asserts, test functions, a TestCase, HumanEval's check(candidate)) or pairs of stdin and stdout.
-Python tests run in a process of their own and reach the solution by calls with plain values alone; `plain` says which.
+They run in a process of their own and reach the solution by calls with plain values alone; `plain` says which.
 So a solution can neither read nor patch the tests, and none of its names replaces one of theirs.
 """
 
@@ -34,11 +34,9 @@ undumpable = lambda: ctypes.CDLL(None).prctl(4, 0)  # PR_SET_DUMPABLE: this user
 PROGRAM = """
 import subprocess, sys
 def __printed__(given):
-    with open("output", "w+", errors="replace") as out:
-        program = [sys.executable, "-I", "-c", {!r}]
-        subprocess.run(program, input=given, errors="replace", stdout=out, timeout={}, check=True)
-        out.seek(0)
-        return out.read()
+    program = [sys.executable, "-I", "-c", {!r}]
+    subprocess.run(program, input=given, errors="replace", stdout=open("output", "w"), timeout={}, check=True)
+    return open("output", errors="replace").read()
 """  # as a function from its input to its output
 
 
