@@ -24,7 +24,6 @@ import warnings
 from decimal import Decimal
 
 RUN_WALL_S, RUNS_WALL_S = 6, 30  # for all Python tests or one run from stdin to stdout, and for all such runs
-MOST_RUNS = 30  # from stdin to stdout; further tests are left out
 MEMORY = 2 << 30  # bytes of address space
 PASSED = 77  # the exit status of tests that reached their end
 DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
@@ -55,7 +54,6 @@ def code_reference(answer: str) -> str:
             fits = str(function).isidentifier() if function else all(isinstance(x, str) for x in [*inputs, *outputs])
             if not fits or not inputs or not isinstance(outputs, list) or len(inputs) != len(outputs):
                 raise ValueError("code tests need as many outputs as inputs, and texts or fn_name, a function's name")
-            inputs = inputs if function else inputs[:MOST_RUNS]
             answer = [call(function, given, wanted) for given, wanted in zip(inputs, outputs)]
         tests = "\n".join(answer) if isinstance(answer, list) else answer
         tree = ast.parse(tests)
