@@ -71,10 +71,10 @@ UNICODE = str.maketrans({"–": "-", "·": r"\cdot ", "°": r"^\circ ", "√": r
                          "³": "^3", "€": "", "£": "", "¥": "", "₹": ""})  # fmt: skip
 SPELLINGS = [
     (r"\\?\$|\\! *|(?<!\\)\\[()\[\]]|\\text\{Rs\. ?\}", ""), (r"(?<!\\)\\[,;: ]|(?<=.)~", " "), (r"\\text\{,\}", ","),
-    (r"\\degree\b|(?<=\d)\^\{?o\}?$", r"^\\circ "), (r"(\\circ\}?) *(?:\\(?:text|mathrm)\{)? *[CF]\b\}?", r"\1"),
-    (r"\\lg\b", r"\\log"), (r"\\varnothing\b", r"\\emptyset "), (r"'", r"^{\\prime}"), (r"\\mathrm\{([ei])\}", r"\1 "),
+    (r"\\degree\b|(?<=\d)\^\{?o\}?$", r"^\\circ "), (r"\\lg\b", r"\\log"), (r"\\varnothing\b", r"\\emptyset "),
+    (r"\^?\{?\\circ\}? *(?:\\(?:text|mathrm)\{)? *([CF])\b\}?", r" degree\1"), (r"\\mathrm\{([ei])\}", r"\1 "),
     (r"^(?:[=≈ ]|\\approx\b|(\\text\{)? *(?:approximately|about|roughly|approx\.|exactly) *(?(1)\}))+", ""),
-    (r"\\langle\b", "("), (r"\\rangle\b", ")"), (r"\\?%|\b(?:pct|percentage)\b", " percent"),
+    (r"'", r"^{\\prime}"), (r"\\langle\b", "("), (r"\\rangle\b", ")"), (r"\\?%|\b(?:pct|percentage)\b", " percent"),
     (r"(?<=\d)[eE]([+-]?\d+)", r"\\times 10^{\1}"), (r"(?<=\d) ?x ?(?=10\^)", r"\\times "),
     (r"\\sqrt *(\d+)", r"\\sqrt{\1}"), (r"(?<=\d) (?=\d{3}(?!\d))", ""), (r"(\d) +(\d+)/(\d+)", r"\1\\frac{\2}{\3}"),
     (r"(?<=\d)(?<![_^]\d)\(", r"\\cdot ("),  # 2(1.5) is no mixed number
@@ -86,9 +86,9 @@ SPELLINGS = [
 ]  # fmt: skip
 QUANTITY = re.compile(r"(.*?(?:[\d})]|\\pi))(\s*([A-Za-z](?:[A-Za-z\s/.]|\^\{?-?[1-9]\}?)*))", re.DOTALL)
 UNITS = set("""km cm mm nm kg mg lb oz ft yd mi mph kph ml mL hr min sec ms Hz kW kWh kJ Pa kPa eV mol USD cc sq cu per
-    square cubic people men women children feet foot inch meter metre mile yard hour minute day week month year
-    dollar cent euro yen rupee degree gram kilogram kilometer centimeter millimeter milliliter pound ounce ton liter
-    litre gallon quart pint cup tablespoon teaspoon second acre unit person m g s h l L N J W V A C in percent
+    square cubic people men women children feet foot inch meter metre mile yard hour minute day week month year dollar
+    cent euro yen rupee degree degreeC degreeF gram kilogram kilometer centimeter millimeter milliliter pound ounce ton
+    liter litre gallon quart pint cup tablespoon teaspoon second acre unit person m g s h l L N J W V A C in percent
     calorie mark point page piece slice book letter word card coin ticket stamp sticker photo song question student
     friend boy girl kid customer passenger animal bird cat dog cow chicken fish apple orange banana tomato egg cookie
     cake pie pizza cupcake candy candie sandwich serving fruit flower tree plant seed leaf leave marble bead balloon
@@ -197,8 +197,6 @@ def equal(given: str, answer: str) -> bool:
     (a, label), (b, other_label) = parse(given), parse(answer)
     if a is None or b is None or label and other_label and label != other_label:
         return plain[0] == plain[1]
-    if len({text[-1] for text in plain if re.search(r"(?:circ|°)[CF]$", text)}) > 1:
-        return False  # two scales of temperature
     mixed = any(text.startswith(("(", r"\langle")) for text in plain) and any(text.startswith(r"\{") for text in plain)
     if mixed and not all(isinstance(value, sympy.FiniteSet) for value in (a, b)):
         return False  # an order, and none
