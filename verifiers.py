@@ -236,15 +236,11 @@ def solution(value):
     return last if all(same(last, side) for side in sides[named:]) else None
 
 
-def final_reference(answer: str) -> str:
+def final_reference(answer: str, readable=worth_parsing) -> str:
     """The final answer of a dataset's solution: after GSM8K's ####, else in its boxes, else all of it."""
     final = answer.rpartition("####")[2]
-    return (boxed(final) if BOX.search(final) else final).strip(" \n\t$")
-
-
-def math_reference(answer: str) -> str:
-    final = final_reference(answer)
-    if not final or not worth_parsing(final):
+    final = (boxed(final) if BOX.search(final) else final).strip(" \n\t$")
+    if not final or not readable(final):
         raise ValueError(f"cannot parse the answer {answer[-80:]!r}")
     return final
 
@@ -286,10 +282,7 @@ def choice_parts(text: str) -> tuple[str, str]:
 
 def choice_reference(answer: str) -> str:
     """`B`, or with the option's text `B. Paris`, so that the text alone is right too."""
-    final = final_reference(answer)
-    if not choice_parts(final)[0]:
-        raise ValueError(f"cannot find the letter of a choice in {answer[-80:]!r}")
-    return final
+    return final_reference(answer, readable=lambda text: choice_parts(text)[0])
 
 
 def choice_verdict(response: str, answer: str) -> str:
@@ -312,7 +305,7 @@ def choice_verdict(response: str, answer: str) -> str:
 
 # ----------------------------------------------------------------------------------------------------------------- pool
 BUILT_IN = {
-    "math": (math_reference, math_verdict),
+    "math": (final_reference, math_verdict),
     "choice": (choice_reference, choice_verdict),
     "code": (sandbox.code_reference, sandbox.code_verdict),
 }
