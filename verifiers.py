@@ -280,14 +280,10 @@ def choice_parts(text: str) -> tuple[str, str]:
     return letter, " ".join(words.lower().strip(" ()").split())
 
 
-def choice_reference(answer: str) -> str:
-    """`B`, or with the option's text `B. Paris`, so that the text alone is right too."""
-    return final_reference(answer, readable=lambda text: choice_parts(text)[0])
-
-
 def choice_verdict(response: str, answer: str) -> str:
-    """Where `final_answer` finds nothing, a last line that is a letter alone, or the right option, counts as well. The
-    letter counts, whatever follows it, unless that is a second letter or not the text of the reference."""
+    """The answer is `B`, or with its text `B. Paris`, so that the text alone is right too. Where `final_answer` finds
+    nothing, a last line that is a letter alone, or the right option, counts as well. The letter counts, whatever
+    follows it, unless that is a second letter or not the text of the reference."""
     (right, text), given = choice_parts(answer), final_answer(response)
     if not given and r"\boxed" not in response:
         line = finished(response).strip().rpartition("\n")[2][-LONGEST:].replace("*", "")
@@ -306,7 +302,7 @@ def choice_verdict(response: str, answer: str) -> str:
 # ----------------------------------------------------------------------------------------------------------------- pool
 BUILT_IN = {
     "math": (final_reference, math_verdict),
-    "choice": (choice_reference, choice_verdict),
+    "choice": (functools.partial(final_reference, readable=lambda text: choice_parts(text)[0]), choice_verdict),
     "code": (sandbox.code_reference, sandbox.code_verdict),
 }
 PLAIN, LETTERS = (str, int, float), "ABCDEFGHIJ"
