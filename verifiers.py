@@ -182,7 +182,7 @@ def split_unit(text: str) -> tuple[str, str]:
     variable = min(map(len, words)) == 1 and plain == text and not re.search(r"/|\s[JNWV]$", quantity[2])
     if not known or variable:
         return text, ""
-    return quantity[1], re.sub(r"s\b|[\s{}.]", "", quantity[2])
+    return quantity[1], re.sub(r"(?<=\w\w)s\b|[\s{}.]", "", quantity[2])
 
 
 @functools.lru_cache(4096)
