@@ -197,7 +197,8 @@ def equal(given: str, answer: str) -> bool:
     (a, label), (b, other_label) = parse(given), parse(answer)
     if a is None or b is None or label and other_label and label != other_label:
         return plain[0] == plain[1]
-    mixed = any(text.startswith(("(", r"\langle")) for text in plain) and any(text.startswith(r"\{") for text in plain)
+    values = [re.sub(r"^\w*(?:=|\\in)", "", text) for text in plain]
+    mixed = any(x.startswith(("(", r"\langle")) for x in values) and any(x.startswith(r"\{") for x in values)
     if mixed and not all(isinstance(value, sympy.FiniteSet) for value in (a, b)):
         return False  # an order, and none
     percent, number = (a, b) if label == "percent" else (b, a)
