@@ -53,6 +53,7 @@ JOB_WALL_S = sandbox.RUNS_WALL_S + 15  # then the interpreter is killed, whateve
 LONGEST, MOST_BRACKETS = 1000, 50  # characters, and brackets of a kind, of an answer that is worth parsing
 
 # ----------------------------------------------------------------------------------------------------------------- math
+THINKING = re.compile(r"(?s)\A(?:.*</think>)?(?:.*<think>.*)?")  # up to its end, or all if that never came
 BOX = re.compile(r"\\(?:boxed|fbox)\s*\{")
 JOINED = re.compile(r"(?:[^A-Za-z=]|\b(?:and|or|text|q?quad)\b|\b\w\w?\s*=)*")  # between two boxes of one answer
 LISTED = re.compile(r"(?is)(?:(?!\b(?:no|not|but|wait|wrong|actually|instead|mistake|sorry|correct)).)*")
@@ -123,16 +124,11 @@ def final_answer(response: str) -> str:
     """The last box after the end of any thinking. A response without a box may say `answer is ...`, `Answer: ...`,
     `<answer>...` or `#### ...`, of which the last one with a digit or LaTeX counts, else the last one, to the end of
     its line or sentence. Empty if there is nothing of the kind."""
-    response = finished(response)
+    response = THINKING.sub("", response)
     if r"\boxed" in response or r"\fbox" in response:
         return boxed(response)
     said = [AFTERTHOUGHT.split(rest.split("\n")[0])[0].strip(" *$`_.") for rest in SAYS.split(response[-4000:])[1:]]
     return next((text for text in reversed(said) if re.search(r"[\d\\]", text)), said[-1] if said else "")
-
-
-def finished(response: str) -> str:
-    """What follows the thinking; empty if that never ended."""
-    return "" if "<think>" in response and "</think>" not in response else response.rpartition("</think>")[2]
 
 
 @functools.lru_cache(4096)
@@ -250,7 +246,7 @@ def math_verdict(response: str, answer: str) -> str:
     given = final_answer(response)
     if not given:
         return "unparsed"
-    several = boxed(finished(response), LISTED) if "," in answer else ""
+    several = boxed(THINKING.sub("", response), LISTED) if "," in answer else ""
     if equal(given, answer) or several and equal(several, answer):
         return "right"
     return "wrong" if parse(given)[0] is not None else "unparsed"
@@ -287,7 +283,7 @@ def choice_verdict(response: str, answer: str) -> str:
     follows it, unless that is a second letter or not the text of the reference."""
     (right, text), given = choice_parts(answer), final_answer(response)
     if not given and r"\boxed" not in response:
-        line = finished(response).strip().rpartition("\n")[2][-LONGEST:].replace("*", "")
+        line = THINKING.sub("", response).strip().rpartition("\n")[2][-LONGEST:].replace("*", "")
         said = CHOOSES.fullmatch(line)
         letter, words = choice_parts(said[1] if said else line)
         given = f"{letter}. {words}" if letter and (said or words in ("", text)) else ""
