@@ -303,6 +303,7 @@ BUILT_IN = {
     "code": (sandbox.code_reference, sandbox.code_verdict),
 }
 PLAIN, LETTERS = (str, int, float), "ABCDEFGHIJ"
+empty = lambda value: value in (None, [], {}) or not str(value).strip()
 # Columns, of which the first that has a value counts:
 PROBLEM = "problem", "question", "prompt", "Problem", "Question", "question_stem"
 ANSWER = ("answer", "final_answer", "expected_answer", "solution", "reward_model.ground_truth", "test_list", "test",
@@ -342,10 +343,6 @@ def reference(answer, verifier: str = "math") -> str:
     if not isinstance(answer, PLAIN):
         raise ValueError(f"the answer is neither a text nor a number: {answer!r:.80}")
     return load(verifier)[0](str(answer))
-
-
-def empty(value) -> bool:
-    return value in (None, [], {}) or not str(value).strip()
 
 
 def read_row(row: dict, verifier: str, instruction: str) -> dict:
