@@ -20,7 +20,7 @@ Equality in `math` is math-verify's. What we do before it, and why:
     same, solution          it takes 72 for the solution of 1 = 72, and differences below 10^-15 for none
     equal                   12.5% is not 12.5 to it, and (1, 2) is {1, 2}
     worth_parsing           it reads what \\phantom hides, and takes minutes for deep nesting
-    LITERAL, words          it drops a number's base, divides 12:30, and reads `listen` as a product of letters
+    LITERAL, words          it drops a number's base, divides 12:30, takes dy/dx for 0, and `listen` for a product
 """
 
 import contextlib
@@ -63,9 +63,9 @@ SAYS = re.compile(
 )
 AFTERTHOUGHT = re.compile(
     r"</answer>|,? (?:because|since)\b|, (?:as|which|so|where|when|but|not|i\.e\.)(?!\w)|; (?=[a-z]{2,} )| — |"
-    r"\. +[A-Z]| \([a-z ]+\)"
+    r"[.!] +[A-Z]| \([a-z ]+\)|! *$"
 )
-LITERAL = re.compile(r"\d\)?_|\d:\d\d(?!\d)|:.*:|\^T\b|\\[lc]?dots|\.\.|\d\"")  # bases, times, transposes, dots
+LITERAL = re.compile(r"\d\)?_|\d:\d\d(?!\d)|:.*:|\^T\b|\\[lc]?dots|\.\.|\d\"|frac(?:d|\\partial)[^d\W](?:d|\\partial)")
 NUMBER = re.compile(r"-?[0-9]{1,40}(?:\.[0-9]{1,40}|/[1-9][0-9]{0,40})?")
 TEXT = re.compile(r"\\(?:text(?:bf|it|rm|normal)?|mbox|math(?:rm|bf))\s*\{([^{}]*)\}")
 UNICODE = str.maketrans({"–": "-", "·": r"\cdot ", "°": r"^\circ ", "√": r"\sqrt ", "∞": r"\infty ", "²": "^2",
@@ -76,10 +76,10 @@ SPELLINGS = [
     (r"\^?\{?\\circ\}? *(?:\\(?:text|mathrm)\{)? *([CF])\b\}?", r" degree\1"), (r"\\mathrm\{([ei])\}", r"\1 "),
     (r"^(?:[=≈ ]|\\approx\b|(\\text\{)? *(?:approximately|about|roughly|approx\.|exactly) *(?(1)\}))+", ""),
     (r"'", r"^{\\prime}"), (r"\\langle\b", "("), (r"\\rangle\b", ")"), (r"\\?%|\b(?:pct|percentage)\b", " percent"),
-    (r"(?<=\d)[eE]([+-]?\d+)", r"\\times 10^{\1}"), (r"(?<=\d) ?x ?(?=10\^)", r"\\times "),
+    (r"(?<=\d)[eE]([+-]?\d+)", r"\\times 10^{\1}"), (r"(?<=\d) ?x ?(?=10\^)", r"\\times "), (r"\^(-\d+)", r"^{\1}"),
     (r"\\sqrt *(\d+)", r"\\sqrt{\1}"), (r"(?<=\d) (?=\d{3}(?!\d))", ""), (r"(\d) +(\d+)/(\d+)", r"\1\\frac{\2}{\3}"),
-    (r"(?<=\d)(?<![_^]\d)\(", r"\\cdot ("),  # 2(1.5) is no mixed number
-    (r"\\frac *(\\[a-z]+)", r"\\frac{\1}"), (r"^ *(?=[<>≤≥≠]|\\(?:[lg][et]q?(?:slant)?|neq?)\b)", "x "),
+    (r"\\frac *(\\[a-z]+)", r"\\frac{\1}"), (r"(?<=\d)(?<![_^]\d)\(", r"\\cdot ("),  # 2(1.5) is no mixed number
+    (r"(?<![\\A-Za-z])(?=pi\b|sqrt\{)", r"\\"), (r"^ *(?=[<>≤≥≠]|\\(?:[lg][et]q?(?:slant)?|neq?)\b)", "x "),
     (r"^(?:\w+ *= *)?-?\d{1,3}(?:,\d{3})+(?:\.\d+)?$", lambda m: m[0].replace(",", "")),
     (r"^(?!.*\\\{).*\\pm.*$", lambda m: m[0].replace(r"\pm", "+") + "," + m[0].replace(r"\pm", "-")),
     (r"(\d*\.(\d*))\\overline\{(\d+)\}",
@@ -210,7 +210,7 @@ def same(a, b) -> bool:
         a, b = solution(a), solution(b)
     if a is None or b is None:
         return False
-    if a == b or all(isinstance(x, sympy.Rational) for x in (a, b)):
+    if a == b or all(isinstance(x, (sympy.Rational, sympy.Symbol)) for x in (a, b)):
         return bool(a == b)
     if all(isinstance(x, sympy.Expr) and x.is_number for x in (a, b)):
         difference = abs(sympy.N(a / b, 400) - 1)

@@ -41,6 +41,8 @@ HUMANEVAL = json.dumps({"test": "def check(candidate):\n    assert candidate(2) 
         ("def f(a):\n    a.sort()", "a = [3, 1]\nf(a)\nassert a == [1, 3]"),
         ("class E(ValueError):\n    pass\ndef f():\n    raise E('neg')", "try:\n    f()\nexcept ValueError as e:\n    assert str(e) == 'neg'\nelse:\n    assert False"),
         ("def sum(a, b):\n    return a + b", "assert sum(10, 15) == 25"),
+        ("def f(d, key):\n    return d[key]", "try:\n    f({}, 3)\nexcept KeyError as e:\n    assert e.args == (3,)\nelse:\n    assert False"),
+        ("def f(x):\n    return x.decode('utf8')", "try:\n    f(b'\\xff')\nexcept ValueError:\n    pass\nelse:\n    assert False"),
         ("import numpy as np\ndef f(x):\n    return np.int64(x), np.arange(3)", "assert f(2)[0] == 2"),
         ("print('noise')\ndef add(a, b):\n    print('more')\n    return a + b", ADD),
         ("import math\ndef f(x):\n    return math.pi * x", "assert f(2) == 2 * math.pi"),
@@ -150,6 +152,9 @@ def test_cheats_are_wrong_and_leave_nothing_behind():
         ("def f(x):\n    return object()", "assert f(2) == 4"),
         ("class Zero:\n    __bool__ = lambda self: False\ndef f(x):\n    return Zero()", "assert f(2)"),
         ("def f(x):\n    raise StopIteration", "assert all(map(lambda i: f(i) == i + 1, [1, 2]))"),
+        ("class A:\n    __iter__ = None\ndef f(x):\n    return A()", "try:\n    f(3)\nexcept TypeError:\n    pass\nelse:\n    assert False"),
+        ("def f(x):\n    return b'\\xff'.decode('utf8')", "try:\n    f(3)\nexcept TypeError:\n    pass\nelse:\n    assert False"),
+        ("def f(x):\n    return 0", "import unittest\nclass F(unittest.TestCase):\n    def test_a(self):\n        assert f(0) == 0\n    def test_b(self):\n        assert f(1) == 3\nunittest.TextTestRunner().run(unittest.defaultTestLoader.loadTestsFromTestCase(F))"),
     ],
 )
 def test_solutions_cannot_replace_what_the_tests_use(source, tests):
@@ -196,7 +201,9 @@ def test_which_code_counts(response, expected):
 
 
 @pytest.mark.parametrize("answer", ["x = 1", "def check(", "assert True", "def check(candidate):\n    assert 1 + 1 == 2", '{"inputs": ["1"], "outputs": []}', '{"inputs": []}', "[]", '{"inputs": [[1]], "outputs": [2]}',
-    "def test_f(fixture):\n    assert f(1) == 2", "def helper():\n    assert f(1) == 2", "class Helper:\n    def test(self):\n        assert f(1) == 2", "async def test_f():\n    assert f(1) == 2", "import unittest\nclass T(unittest.TestCase):\n    pass", "[1]", '{"inputs": ["1"], "outputs": "2"}'])
+    "def test_f(fixture):\n    assert f(1) == 2", "def helper():\n    assert f(1) == 2", "class Helper:\n    def test(self):\n        assert f(1) == 2", "async def test_f():\n    assert f(1) == 2", "import unittest\nclass T(unittest.TestCase):\n    pass", "[1]",
+    "def test_f():\n    assert f(0) == 0\n@pytest.mark.parametrize('x, y', [(1, 3)])\ndef test_g(x, y):\n    assert f(x) == y", "assert f(0) == 0\nasync def test_f():\n    assert f(1) == 3",
+    "assert f(0) == 0\ndef run_all():\n    assert f(1) == 3", '{"inputs": ["1"], "outputs": "2"}'])
 def test_code_references_without_tests_are_refused(answer):
     with pytest.raises(ValueError, match="tests"):
         verifiers.reference(answer, "code")
@@ -212,7 +219,8 @@ RUN_TESTS = [
     "def check(candidate):\n    assert candidate(1) == 3\ncheck(f)", "def test_f():\n    assert f(1) == 3\ntest_f()",
     json.dumps({"test": "def check_it(candidate):\n    assert candidate(1) == 3", "entry_point": "f"}),
     json.dumps({"fn_name": "f", "inputs": ["1\n", "2"], "outputs": ["3", "6\n"]}),
-    json.dumps({"fn_name": "f", "inputs": [[1], [2]], "outputs": [3, [6]]}),
+    json.dumps({"fn_name": "f", "inputs": [[1], [2]], "outputs": [3, [6]]}), "from solution import f\ndef test_f():\n    assert f(1) == 3",
+    "class F:\n    def test_f(self):\n        assert f(1) == 3\nF().test_f()",
 ]  # fmt: skip
 
 
@@ -239,7 +247,7 @@ def test_the_entry_point_is_the_function_that_no_other_calls(source, expected):
 
 def test_methods_of_livecodebench_and_results_that_are_tuples():
     tests = json.dumps({"fn_name": "twice", "inputs": ["[1, 2]\n\"a\""], "outputs": ["[2, [4]]"]})
-    source = "class Solution:\n    def twice(self, numbers, name):\n        return 2, (4,)"
+    source = "class Solution:\n    def twice(self, numbers: List[int], name: str):\n        return 2, (4,)"
     assert verdict(code(source), tests) == "right"
     assert verdict(code(source.replace("(4,)", "4")), tests) == "wrong"
 
@@ -251,6 +259,12 @@ def test_methods_of_livecodebench_and_results_that_are_tuples():
 ])  # fmt: skip
 def test_outputs_are_compared_word_by_word(printed, wanted, expected):
     assert verdict(code(f"print({printed!r})"), json.dumps({"inputs": [""], "outputs": [wanted]})) == expected
+
+
+def test_every_pair_of_input_and_output_counts():
+    tests = json.dumps({"inputs": [str(i) for i in range(40)], "outputs": [str(i) for i in range(40)]})
+    assert verdict(code("print(input())"), tests) == "right"
+    assert verdict(code("n = int(input())\nprint(n if n < 39 else 0)"), tests) == "wrong"
 
 
 def test_slow_runs_have_time_enough():

@@ -146,7 +146,8 @@ SAME = [  # (inside the box, reference)
     ("12\\text{ eV}", "12"), ("\\sqrt{4x^2}", "2|x|"), ("|x|^2", "x^2"), ("x^2>4", "(-\\infty,-2)\\cup(2,\\infty)"),
     ("\\sin^2(x)+\\cos^2(x)", "1"), ("\\tan^2(y)+1", "\\sec^2(y)"), ("x^2(x+1)", "x^3+x^2"), ("28 pct", "28\\%"), ("\\frac{1}{3},", "1/3"),
     ("1-\\frac{1}{\\mathrm{e}}", "1-\\frac1e"), ("\\langle 1,2\\rangle", "(1,2)"), ("125\\textnormal{ miles}", "125"),
-    ("June 20", "\\text{June 20}"), ("\\{(1,2),(3,4)\\}", "(3,4),(1,2)"),
+    ("June 20", "\\text{June 20}"), ("\\{(1,2),(3,4)\\}", "(3,4),(1,2)"), ("10^-3", "0.001"), ("3*pi", "3\\pi"), ("2sqrt{3}", "2\\sqrt3"),
+    ("\\frac\\pi4", "\\pi/4"), ("\\frac{d}{dx}x^2", "2x"), ("(2,1)", "2, 1"), ("R_1+r_1", "r_1+R_1"),
 ]  # fmt: skip
 DIFFERENT = [  # (inside the box, reference)
     ("moon cat", "cat moon"), ("2, 1", "x=1, y=2"), ("a=1, b=2", "x=1, y=2"), ("x=2, y=1", "x=1, y=2"),
@@ -184,6 +185,8 @@ DIFFERENT = [  # (inside the box, reference)
     ("\\phantom{72}", "72"), ("\\phantom{7}2", "9"), ("\\frac{-1\\pm\\sqrt5}{2}", "\\frac{-1+\\sqrt5}{2}"), ("72\\pm 0", "72"),
     ("\\sqrt{x^2}", "x"), ("a+bi", "a-bi"), ("z=3+2i", "z=3-2i"),
     ("20^\\circ C", "20^\\circ F"), ("20°F", "20^{\\circ}\\text{C}"), ("\\triangle ABC", "\\triangle ACB"), ("\\langle 2,1\\rangle", "\\{1,2\\}"), ("\\sin^2(x)", "\\sin(x^2)"),
+    ("R_1", "r_1"), ("\\Sigma", "\\sigma"), ("\\frac{dy}{dx}", "0"), ("\\frac{\\partial f}{\\partial x}", "0"), ("5\\text{ s}", "5\\text{ m}"), ("5\\text{ ms}", "5\\text{ m}"),
+    ("x\\in\\{1,2\\}", "(1,2)"), ("S=\\{1,2\\}", "(1,2)"),
 ]  # fmt: skip
 
 
@@ -237,6 +240,10 @@ def test_what_changes_an_answer_is_never_dropped(inside, answer):
         ("The answer is 72, not 71.", "72", "right"),
         ("The answer is 71, not 72.", "72", "wrong"),
         ("The answer is 1; 2.", "1", "wrong"),
+        ("The answer is **72**!", "72", "right"),
+        ("The answer is 5! That is not 120.", "5", "right"),
+        ("The answer is $5!$.", "120", "right"),
+        ("<think>It is \\boxed{72}.</think> No. <think>It is \\boxed{72}.", "72", "unparsed"),
     ],
 )
 def test_several_boxes_and_prose(response, answer, expected):
