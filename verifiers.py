@@ -101,8 +101,7 @@ CONVERSION = latex.latex2sympy2.ConversionConfig(lowercase_symbols=False)
 
 class Exact(latex.latex2sympy2._Latex2Sympy):
     def parse_number(self, text: str):
-        """A decimal as a fraction."""
-        return sympy.Rational(text.replace(",", ""))
+        return sympy.Rational(text.replace(",", ""))  # a decimal as a fraction
 
 
 def boxed(text: str, between: re.Pattern = JOINED) -> str:
@@ -233,12 +232,12 @@ def solution(value):
     return last if all(same(last, side) for side in sides[named:]) else None
 
 
-def final_reference(answer: str, readable=worth_parsing) -> str:
+def final_reference(answer: str, readable=worth_parsing, what: str = "the answer") -> str:
     """The final answer of a dataset's solution: after GSM8K's ####, else in its boxes, else all of it."""
     final = answer.rpartition("####")[2]
     final = (boxed(final) if BOX.search(final) else final).strip(" \n\t$")
     if not final or not readable(final):
-        raise ValueError(f"cannot parse the answer {answer[-80:]!r}")
+        raise ValueError(f"cannot read {what} in {answer[-80:]!r}")
     return final
 
 
@@ -299,7 +298,8 @@ def choice_verdict(response: str, answer: str) -> str:
 # ----------------------------------------------------------------------------------------------------------------- pool
 BUILT_IN = {
     "math": (final_reference, math_verdict),
-    "choice": (functools.partial(final_reference, readable=lambda text: choice_parts(text)[0]), choice_verdict),
+    "choice": (functools.partial(final_reference, readable=lambda text: choice_parts(text)[0], what="a letter A to J"),
+               choice_verdict),
     "code": (sandbox.code_reference, sandbox.code_verdict),
 }
 PLAIN, LETTERS = (str, int, float), "ABCDEFGHIJ"

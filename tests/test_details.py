@@ -40,7 +40,7 @@ WITHOUT = {  # number: file, what stands there, and the mistake
     28: ("grpo.py", "np.isfinite(norms[-1])", "True"),
     29: ("guide_grpo.py", "    weight = ratio\n", "    weight = torch.where(guided, 1.0, ratio)\n"),
     30: ("verifiers.py", 'verdict = "error"\n', 'verdict = "wrong"\n'),
-    31: ("verifiers.py", "if not final or not worth_parsing(final):", "if False:"),
+    31: ("verifiers.py", "if not final or not readable(final):", "if False:"),
     32: ("verifiers.py", "if difference.is_Float:\n", "if abs(sympy.N(a - b)) < 1e-15:\n            return True\n"
          "        if difference.is_Float:\n"),
     33: ("verifiers.py", "[problem, *options, ", "[problem, "),

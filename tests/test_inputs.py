@@ -174,7 +174,7 @@ BAD_DATA = [
     ([{"text": "?", "label": "1"}], "is empty: nothing in problem, question, prompt.* columns .*text, label"),
     ([{"problem": "?", "label": "1"}], "is empty: nothing in answer, .*solution, reward_model.ground_truth"),
     ([{"problem": "?", "answer": "1"}, {"problem": "?", "answer": None}], "row 1: .*or pass --skip-bad-rows"),
-    ([{"problem": "?", "answer": "1"}, {"problem": "?", "answer": "\\boxed{}"}], r"row 1: cannot parse"),
+    ([{"problem": "?", "answer": "1"}, {"problem": "?", "answer": "\\boxed{}"}], r"row 1: cannot read"),
     ([{"prompt": "?", "reward_model": {"style": "rule"}}], "nothing in answer, .*solution, reward_model.ground_truth"),
     ([{"problem": None, "answer": "1"}, {"problem": "?", "answer": "1"}], "cannot use .*: row 0: "),
     ([{"prompt": [], "answer": "1"}], "cannot use .*: row 0: "),
