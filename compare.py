@@ -11,8 +11,8 @@ With U / S the problems that the base fails / solves at its first try and I[·] 
 
 The names are the Guide paper's (Nath et al., arXiv 2506.13923); the formulas are ours, and k = 16 is what summaries of
 it report. The first try is the first sample, or with --greedy the greedy response. Samples differ by chance: a model
-compared with itself gains and forgets Σ p(1 − p) problems each. Intervals are 95% of 2,000 bootstrap resamples of the
-problems. With a file made with --hints, all are compared on the problems that have one; the lift is with minus without.
+compared with itself at another --seed gains and forgets Σ p(1 − p) problems each. Intervals are 95% of 2,000 bootstraps
+over problems. With a file made with --hints, all are compared on the problems that have one; lift: with minus without.
 """
 
 import json
@@ -26,6 +26,7 @@ from matplotlib.figure import Figure
 
 import verifiers
 
+SAME = ("greedy", "temperature", "verifier", "max_response_tokens")  # settings without which nothing compares
 PARTS = ("self-distillation", "capability gain", "forgotten")
 
 
@@ -52,7 +53,7 @@ def read_all(args: Args) -> tuple[dict[str, dict], dict[str, list[dict]]]:
     """Settings and rows of the files by label, the base first. Ends with a sentence if they cannot be compared."""
     settings, arms = {}, {}
     for given in [args.base, *args.responses] if args.base else args.responses:
-        label, file = given.split("=", 1) if "=" in given else (Path(given).stem, given)
+        label, file = given.split("=", 1) if "=" in given and not Path(given).exists() else (Path(given).stem, given)
         if label in arms:
             sys.exit(f"two files have the same label {label}: write LABEL=FILE")
         settings[label], arms[label] = made, rows = read_responses(Path(file))
@@ -62,10 +63,10 @@ def read_all(args: Args) -> tuple[dict[str, dict], dict[str, list[dict]]]:
         hinted = {row["row"] for row in arms[label]}
         arms = {other: [row for row in rows if row["row"] in hinted] for other, rows in arms.items()}
     asked = {label: [(row["row"], row["answer"], row["group"]) for row in rows] for label, rows in arms.items()}
-    first = list(arms)[0] if arms else sys.exit("name at least one file of responses")
+    first = list(arms)[0] if arms and all(arms.values()) else sys.exit("name files of responses that share problems")
     for label in arms:
-        if asked[label] != asked[first] or settings[label]["greedy"] != settings[first]["greedy"]:
-            sys.exit(f"{first} and {label} did not answer the same problems, or not with the same --by and --greedy")
+        if asked[label] != asked[first] or any(settings[label].get(x) != settings[first].get(x) for x in SAME):
+            sys.exit(f"{first} and {label} do not have the same problems, --by, {', '.join(SAME)}")
     if args.base and not 0 < args.k <= settings[first]["samples"]:
         sys.exit(f"--k {args.k} is not among 1 to {settings[first]['samples']}, the responses per problem of {first}")
     return settings, arms
@@ -73,8 +74,7 @@ def read_all(args: Args) -> tuple[dict[str, dict], dict[str, list[dict]]]:
 
 def pass_at_k(n: int, c_N: np.ndarray, k: int) -> np.ndarray:
     """1 − C(n − c, k) / C(n, k) for each problem's c right responses among n (Chen et al., arXiv 2107.03374, eq. 1)."""
-    drawn = np.arange(k)
-    return 1 - np.clip((n - c_N[:, None] - drawn) / (n - drawn), 0, None).prod(axis=1)
+    return 1 - np.clip(1 - c_N[:, None] / (n - np.arange(k)), 0, None).prod(axis=1)
 
 
 def pass_at_powers(rows: list[dict]) -> dict[str, np.ndarray]:
@@ -91,8 +91,8 @@ def first_try(rows: list[dict]) -> np.ndarray:
 
 def interval(values_N: np.ndarray) -> list[float]:
     """Mean over problems, and the 2.5th and 97.5th percentiles of means over resampled problems."""
-    N = len(values_N)
-    means = np.random.default_rng(0).multinomial(N, np.ones(N) / N, size=2000) @ values_N / N
+    N, rng = len(values_N), np.random.default_rng(0)
+    means = [rng.multinomial(N, np.ones(N) / N) @ values_N / N for _ in range(2000)]  # not a matrix of 2000 × N
     return [float(np.mean(values_N)), *np.percentile(means, (2.5, 97.5)).tolist()]
 
 
@@ -138,7 +138,7 @@ def make_report(settings: dict[str, dict], arms: dict[str, list[dict]], base="",
             report["decomposition"][label] = by_group(decompose, arms[base], rows, k=k)
         if hints and without:
             before, after = pass_at_powers(arms[without]), pass_at_powers(rows)
-            report["lift by hints"][without] = {at: interval(after[at] - before[at]) for at in before if at in after}
+            report["lift by hints"][label] = {at: interval(after[at] - before[at]) for at in before if at in after}
     return report
 
 
@@ -154,16 +154,16 @@ def markdown(header: list[str], rows: list[list[str]]) -> str:
 
 def table(report: dict) -> str:
     """The report's numbers, each with its interval, as Markdown."""
-    ks = list(min((model["pass@k"] for model in report["models"].values()), key=len))[::2]
-    rates, shares, changes = [], [], []
+    *ks, most = min((model["pass@k"] for model in report["models"].values()), key=len)
+    ks, rates, shares, changes = [*ks[::2], most], [], [], []
     for label, model in report["models"].items():
-        for group, m in {"all": model, **model["by"]}.items():
+        for group, m in [("all", model), *model["by"].items()]:
             row = [label if m is model else "", group, str(m["problems"]), cell(m["greedy"])]
             rates.append(row + [cell(m["pass@k"].get(k)) for k in ks])
         verdicts = map("{:.3f}".format, (model["truncated"], *model["verdicts"].values()))
         shares.append([label, f"{model['entropy']:.3f}", f"{model['length']:.1f}", *verdicts])
     for label, change in report["decomposition"].items():
-        for group, c in {"all": change, **change["by"]}.items():
+        for group, c in [("all", change), *change["by"].items()]:
             counts = [str(c["problems"]), *(str(c[part]["count"]) for part in PARTS)]
             changes.append([label if c is change else "", group, *counts, cell(c["delta first try"])])
     lifts = [[label, *(cell(found.get(k)) for k in ks)] for label, found in report["lift by hints"].items()]
@@ -202,7 +202,7 @@ def draw(report: dict, file: Path):
         axes[-1].bar(list(changes), np.negative(forgotten), color="C3", label="forgotten")
         axes[-1].set(title="what changed at the first try", ylabel="share of problems")
         axes[-1].legend(fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.1))
-    figure.suptitle(f"{made['dataset']}, {made['samples']} samples per problem; bands: 95% bootstrap over problems")
+    figure.suptitle(f"{made['dataset']}; bands: 95% bootstrap over problems")
     figure.savefig(file, dpi=150)
 
 

@@ -7,9 +7,9 @@ is the unbiased estimate of Chen et al. (arXiv 2107.03374).
     python evaluate.py --model runs/NAME --dataset toy/test.jsonl --max-prompt-tokens 128 --max-response-tokens 64
 
 writes evals/NAME.jsonl and prints its pass@k. The file's first line holds all that the responses depend on, and every
-other line a problem with its responses. The same command continues an interrupted file, and ends up with the responses
-of an uninterrupted one. --hints puts the column hint into the prompts and asks the problems that have one; the file is
-then evals/NAME+hints.jsonl.
+other line a problem with its responses. The same command continues an interrupted file, and on a CPU ends up with the
+responses of an uninterrupted one. --hints puts the column hint into the prompts and asks the problems that have one;
+the file is then evals/NAME+hints.jsonl.
 
 An engine gives all of its memory back only with its process, so several models are several commands. compare.py then
 says what training or the hints changed:
@@ -107,9 +107,11 @@ def read_groups(problems: list[guide_grpo.Problem], args: Args) -> list[str]:
     """Each problem's value in the column to report by."""
     rows = load_rows(args.dataset).select([p.row for p in problems])
     rows = [json.loads(row["jsonl"]) if "jsonl" in row else row for row in rows]
-    require(not args.by or args.by in rows[0], f"--by {args.by}: {args.dataset} has columns {', '.join(rows[0])}")
-    column = args.by or next((name for name in GROUPS if name in rows[0]), "")
-    return [str(row.get(column, "")) for row in rows]
+    named = lambda name: any(row.get(name) is not None for row in rows)
+    columns = ", ".join(dict.fromkeys(name for row in rows for name in row))
+    require(not args.by or named(args.by), f"--by {args.by}: {args.dataset} has columns {columns}")
+    column = args.by or next(filter(named, GROUPS), "")
+    return ["" if row.get(column) is None else str(row[column]) for row in rows]
 
 
 # ------------------------------------------------------------------------------------------------------------ responses

@@ -18,6 +18,7 @@ have a hint already keep it, so a second pass over the output with another --see
 """
 
 import json
+import os
 import re
 import sys
 import textwrap
@@ -49,7 +50,8 @@ WORDS = """zero one two three four five six seven eight nine ten eleven twelve t
 seventeen eighteen nineteen twenty""".split()
 NUMBER_WORDS = re.compile(rf"\b(?:{'|'.join(WORDS)})\b", re.IGNORECASE)
 NUMBER = re.compile(r"-?(?:\d[\d,]*(?:\.\d+)?|\.\d+)(?: ?/ ?\d+)?%?")
-MARKS = str.maketrans({"−": "-", "⁄": "/", "π": r"\pi ", "²": "^2", "³": "^3", "\u200b": None, "\u2060": None})
+MARKS = str.maketrans({"−": "-", "⁄": "/", "π": r"\pi ", "√": r"\sqrt ", "²": "^2", "³": "^3",
+                       "\u200b": None, "\u2060": None})
 DEFINITION = re.compile(r"^([ \t]*)(?:def|class|import|from)\b.*(?:\n(?:\1[ \t]+.*|[ \t]*$))*", re.MULTILINE)
 SPANS = re.compile(r"\$([^$]+)\$|\\\((.+?)\\\)|\\\[(.+?)\\\]|=\s*([^\s=,;]+)", re.DOTALL)
 OPTION = re.compile(r"\(([A-Z])\)|\b([B-HJ-Z])\b|\b([AI])(?=[).:,]|$)")  # A and I alone are words
@@ -143,40 +145,44 @@ def leaks(hints: list[str], answers: list[str], names: list[str]) -> list[bool]:
 
 
 # ----------------------------------------------------------------------------------------------------------------- main
-def read_rows(args: Args) -> tuple[list[dict], str, str, str]:
-    """All rows, and their columns of the problem, the solution and the answer; stops with a sentence without them."""
-    rows = [json.loads(row["jsonl"]) if "jsonl" in row else row for row in load_rows(args.dataset).flatten()]
-    known = set().union(*rows)
-    wanted = verifiers.PROBLEM, ["solution", *verifiers.ANSWER], verifiers.ANSWER
-    columns = [next((name for name in names if name in known), None) for names in wanted]
-    if None in columns:
-        sys.exit(f"{args.dataset} has columns {', '.join(sorted(known))}, but no problem or no answer: see "
-                 "docs/data-and-models.md")
-    return rows, *columns
+def read_rows(args: Args) -> tuple[list[dict], list[dict | None]]:
+    """All rows as they are, and as `verifiers.read_row` has them, or None; stops with a sentence if it has none."""
+    rows = [json.loads(row["jsonl"]) if "jsonl" in row else row for row in load_rows(args.dataset)]
+    read, reason = [], "there are none"
+    for row in rows:
+        try:
+            read.append(verifiers.read_row(row, args.verifier, ""))
+        except (ValueError, TypeError, LookupError) as e:
+            read.append(None)
+            reason = e
+    if not any(read):
+        sys.exit(f"{args.dataset} has no row to write a hint for: {reason}")
+    return rows, read
 
 
-def continued(file: Path, rows: list[dict], problem: str) -> int:
+def continued(file: Path, rows: list[dict]) -> int:
     """How many rows the file holds already. Cuts off a last line that was not finished."""
-    lines = file.read_text().splitlines(keepends=True) if file.exists() else []
-    lines = [line for line in lines if line.endswith("\n")]
-    if len(lines) > len(rows) or any(json.loads(line).get(problem) != row[problem] for line, row in zip(lines, rows)):
+    whole = [line for line in open(file, "rb") if line.endswith(b"\n")] if file.exists() else []
+    bare = lambda row: json.dumps(row | {"hint": ""}, default=str, sort_keys=True)
+    if len(whole) > len(rows) or any(bare(json.loads(line)) != bare(row) for line, row in zip(whole, rows)):
         sys.exit(f"{file} holds rows of another dataset: choose another --out")
-    file.write_text("".join(lines))
-    return len(lines)
+    if file.exists():
+        os.truncate(file, sum(map(len, whole)))
+    return len(whole)
 
 
 def main(args: Args):
     tokenizer = open_model(args.model, args)
     if not tokenizer.chat_template:
         sys.exit(f"{args.model} has no chat template: hints want an instruct model")
-    rows, problem, solution, answer = read_rows(args)
+    rows, read = read_rows(args)
     args.out.parent.mkdir(parents=True, exist_ok=True)
-    start = continued(args.out, rows, problem)
-    text = lambda value: value if isinstance(value, str) else "" if value is None else json.dumps(value)
+    start = continued(args.out, rows)
+    text = lambda value: value if isinstance(value, str) else json.dumps(value, default=str)
 
-    def prompt_ids(row):
-        asked = row[problem] if isinstance(row[problem], str) else row[problem][-1]["content"]
-        parts = {"{problem}": asked, "{solution}": text(row[solution])}
+    def prompt_ids(row, problem):
+        given = (row[name] for name in ("solution", *verifiers.ANSWER) if not verifiers.empty(row.get(name)))
+        parts = {"{problem}": problem["messages"][-1]["content"], "{solution}": text(next(given, problem["answer"]))}
         content = re.sub(r"\{problem\}|\{solution\}", lambda m: parts[m[0]], args.prompt)
         chat = [{"role": "user", "content": content}]
         chat = tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True)
@@ -189,17 +195,15 @@ def main(args: Args):
         seed_everything(args.seed, start)
         chunk, pending = rows[start : start + CHUNK], []
         hints = [row.get("hint") or "" for row in chunk]
-        for i, row in enumerate(chunk):
-            name = row.get("verifier") or args.verifier
-            try:
-                ids, reference = prompt_ids(row), verifiers.reference(text(row[answer]), name)
-            except (ValueError, TypeError, LookupError):
-                counts["without hint: no readable problem and answer"] += not hints[i]
+        for i, (row, problem) in enumerate(zip(chunk, read[start : start + CHUNK])):
+            if hints[i]:
                 continue
-            if not hints[i] and len(ids) > args.max_prompt_tokens:
+            if problem is None:
+                counts["without hint: no readable problem and answer"] += 1
+            elif len(ids := prompt_ids(row, problem)) > args.max_prompt_tokens:
                 counts["without hint: longer than --max-prompt-tokens"] += 1
-            elif not hints[i]:
-                pending.append((i, ids, reference, name))
+            else:
+                pending.append((i, ids, problem["answer"], problem["verifier"]))
         for attempt in range(args.attempts):
             written = write(engine, [ids for _, ids, _, _ in pending], args)
             leaking = leaks(written, [reference for *_, reference, _ in pending], [name for *_, name in pending])
@@ -211,7 +215,7 @@ def main(args: Args):
         counts["without hint: no attempt was good"] += len(pending)
         counts["with a hint"] += sum(map(bool, hints))
         with open(args.out, "a") as file:
-            file.writelines(json.dumps(row | {"hint": hint}) + "\n" for row, hint in zip(chunk, hints))
+            file.writelines(json.dumps(row | {"hint": hint}, default=str) + "\n" for row, hint in zip(chunk, hints))
         bar.update(len(chunk))
     bar.close()
     for name, count in sorted(counts.items()):

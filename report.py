@@ -11,6 +11,7 @@ A step is shown by its last group, of the last mini-batch, where ratios are not 
 With --reshape quantile, whose γ is not logged, there are no weights as run.
 """
 
+import importlib
 import io
 import json
 from dataclasses import dataclass, fields
@@ -28,18 +29,16 @@ import grpo
 import grpo_n
 import gspo_n
 import guide_grpo
-import guide_ppo
 from guide_grpo import checkpoints, user_error
 
-SCRIPTS = {"grpo": grpo, "grpo_n": grpo_n, "gspo_n": gspo_n, "guide_grpo": guide_grpo, "guide_ppo": guide_ppo}
 OTHERS = {"GRPO": (grpo, {}), "GRPO-N": (grpo_n, {}), "GSPO-N": (gspo_n, {}), "Guide-GRPO": (guide_grpo, {}),
           "Guide-GRPO without ratio": (guide_grpo, {"guided_ratio": False})}
 CHARTS = (  # twelve, of metrics that begin with these
-    "reward/mean", "eval/pass@1", "sampler/entropy", "response/length", "response/truncated reward/unparsed",
+    "reward/mean", "eval/pass@1/", "sampler/entropy", "response/length", "response/truncated reward/unparsed",
     "group/all", "sampler/logprob_gap_mean", "policy/ratio_max guide/ratio_max", "policy/clip", "policy/grad_norm",
     "guide/triggered guide/right", "perf/sample_s perf/train_s perf/sync_s")
 COLORS, DASHES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9"), ("-", "--", ":", "-.")
-MOST_ROWS, MOST_POINTS, MOST_TOKENS = 20_000, 500, 200_000  # of metrics, of a curve, of responses
+MOST_POINTS, MOST_TOKENS = 500, 200_000  # of a curve, of responses
 
 
 @dataclass
@@ -58,11 +57,9 @@ def lines(file: Path):
 
 
 def read_run(folder: Path) -> tuple[dict, list[dict]]:
-    """Its flags and rows of metrics: of very many every n-th, and all evaluations."""
+    """Its flags and rows of metrics."""
     with user_error(f"{folder} holds no run, so no args.json and metrics.jsonl: pass a folder runs/NAME"):
-        stride = sum(1 for _ in lines(folder / "metrics.jsonl")) // MOST_ROWS + 1
-        rows = [json.loads(row) for i, row in enumerate(lines(folder / "metrics.jsonl"))
-                if i % stride == 0 or '"eval/' in row]
+        rows = [json.loads(row) for row in lines(folder / "metrics.jsonl")]
         return json.loads((folder / "args.json").read_text()), rows
 
 
@@ -80,10 +77,11 @@ def curves(runs: dict[str, list[dict]]) -> str:
     """The charts as one SVG, in colours that do on white and on black."""
     names = sorted({name for rows in runs.values() for row in rows for name in row})
     grey = ("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color", "legend.labelcolor")
-    with matplotlib.rc_context(dict.fromkeys(grey, "#808080") | {"svg.fonttype": "none", "font.size": 9}):
+    settings = {"svg.fonttype": "none", "font.size": 9, "text.parse_math": False}
+    with matplotlib.rc_context(dict.fromkeys(grey, "#808080") | settings):
         figure = Figure(figsize=(13, 7.5), layout="constrained")
         for axis, chart in zip(figure.subplots(3, 4).flat, CHARTS):
-            metrics = [name for name in names if name.startswith(tuple(chart.split()))]
+            metrics = [name for name in names if f"{name}/".startswith(tuple(chart.split()))]
             for color, (run, rows) in zip(COLORS * 9, runs.items()):
                 for dash, metric in zip(DASHES * 9, metrics):
                     label = f"{run}: {metric}" if len(runs) > 1 else metric
@@ -118,8 +116,9 @@ def weights(script, flags: dict, group: list[dict], advantages: list) -> list[li
 def objectives(flags: dict, group: list[dict]) -> dict[str, list]:
     """Advantages and weights of the responses, as the run had them, and as the other algorithms would have them."""
     found, advantages = {}, [r["advantage"] for r in group]
-    if flags.get("reshape") != "quantile":
-        found[f"{flags['script']}.py, as run"] = advantages, weights(SCRIPTS[flags["script"]], flags, group, advantages)
+    if flags.get("reshape") != "quantile" and Path(__file__).with_name(f"{flags['script']}.py").exists():
+        script = importlib.import_module(flags["script"])
+        found[f"{flags['script']}.py, as run"] = advantages, weights(script, flags, group, advantages)
     common = {name: flags[name] for name in ("loss_norm", "max_response_tokens")}
     for name, (script, others) in OTHERS.items():
         positive_weight = [script.Args.positive_weight] if hasattr(script.Args, "positive_weight") else []
@@ -132,7 +131,8 @@ def pieces(token_ids: list[int], tokenizer) -> list[str]:
     """The text of each token. A character of several tokens comes with its last one."""
     texts, start = [], 0
     for end in range(1, len(token_ids) + 1):
-        text = tokenizer.decode(token_ids[start:end])
+        before = tokenizer.decode(token_ids[max(0, start - 1) : start])  # some drop a space that begins a text
+        text = tokenizer.decode(token_ids[max(0, start - 1) : end]).removeprefix(before)
         complete = not text.endswith("\N{REPLACEMENT CHARACTER}")
         texts.append(text if complete else "")
         start = end if complete else start
@@ -160,9 +160,10 @@ def read_rollouts(folder: Path, flags: dict, rows: list[dict], most: int) -> lis
 def main(args: Args):
     rows, data = {}, []
     for run in map(Path, args.runs):
-        flags, rows[run.name] = read_run(run)
-        groups = read_rollouts(run, flags, rows[run.name], args.steps)
-        data.append({"flags": {"run": run.name} | flags, "groups": groups, "steps": rows[run.name][-1]["step"]})
+        name = run.name if [Path(r).name for r in args.runs].count(run.name) == 1 else str(run)
+        flags, rows[name] = read_run(run)
+        groups, steps = read_rollouts(run, flags, rows[name], args.steps), [row["step"] for row in rows[name]]
+        data.append({"flags": {"run": name} | flags, "groups": groups, "steps": max(steps, default=0)})
     page = PAGE.replace("<!--curves-->", curves(rows)).replace("<!--data-->", json.dumps(data).replace("<", r"\u003c"))
     out = Path(args.out or f"{args.runs[0]}/report.html")
     with user_error(f"cannot write {out}"):
@@ -205,6 +206,7 @@ for (const flag of new Set(runs.flatMap(run => Object.keys(run.flags)))) {
 function show() {
   const run = runs[at.run = clamp(at.run, runs.length)]
   $("shown").textContent = `Shown: ${run.groups.length} of ${run.steps} steps, the last group of each.`
+  for (const id of ["prompt", "text", "group"]) $(id).replaceChildren()
   if (!run.groups.length) return
   const group = run.groups[at.step = clamp(at.step, run.groups.length)], names = Object.keys(group.objectives)
   const response = group.responses[at.response = clamp(at.response, group.responses.length)]
@@ -215,14 +217,12 @@ function show() {
   $("step").max = run.groups.length - 1; $("step").value = at.step; $("at").textContent = group.step
   const { prompt, answer } = response.problem
   $("prompt").textContent = `${response.guided ? group.hinted : prompt}\n[the answer is ${answer}]`
-  $("group").replaceChildren()
   group.responses.forEach((r, i) => {
     const row = add($("group"), "tr", ""), marks = (r.guided ? "guided " : "") + (r.truncated ? "cut" : "")
     for (const cell of [i + 1, r.verdict, r.reward, number(mean(advantages[i])), r.pieces.length, marks])
       add(row, "td", cell)
     Object.assign(row, { className: i == at.response ? "on" : "", onclick: () => { at.response = i; show() } })
   })
-  $("text").replaceChildren()
   response.pieces.forEach((piece, i) => {
     const token = add($("text"), "span", piece), weight = weights[at.response][i]
     token.style.background = `rgba(var(--${weight < 0 ? "down" : "up"}), ${0.75 * Math.abs(weight) / most})`

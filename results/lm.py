@@ -133,7 +133,8 @@ def base(model: str):
         report = json.loads((WORK / "hints/report.json").read_text())
         threads = os.environ.get("OMP_NUM_THREADS", "all")
         (FOLDER / "base.json").write_text(json.dumps({
-            "models": report["models"], "text": text_loss(model), "model": Path(model).name,
+            "models": report["models"], "text": text_loss(model),
+            "model": os.environ.get("MODEL_NAME", Path(model).name),
             "machine": f"{platform.machine()}, {os.cpu_count()} CPU cores, OMP_NUM_THREADS {threads}, float32"}))
 
 

@@ -37,8 +37,8 @@ FLAGS = (
     f"--problems 24 --steps {STEPS} --eval-every {STEPS} --eval-problems 72 --max-prompt-tokens 128 "
     "--max-response-tokens 128 --minibatches 2 --max-grad-norm 1e9"
 )
-ADAMW = "torch.optim.AdamW(policy.parameters(), lr=args.lr, betas=(0.9, 0.99), weight_decay=0.0)"
-SGD = "torch.optim.SGD(policy.parameters(), lr=args.lr)"
+ADAMW = "torch.optim.AdamW(policy.parameters(), args.lr, (0.9, 0.99), weight_decay=0.0, fused=GPU)"
+SGD = "torch.optim.SGD(policy.parameters(), args.lr)"
 
 
 def toy(digits):
@@ -70,13 +70,14 @@ def runs():
 
 
 def make_missing(seeds):
+    source = (ROOT / "grpo.py").read_text()
+    assert source.count(ADAMW) == 1, "grpo.py's optimiser has changed: change ADAMW here"
+    (ROOT / "runs").mkdir(exist_ok=True)
+    (ROOT / "runs/grpo_sgd.py").write_text(source.replace(ADAMW, SGD))
     for digits in DIGITS:
         if not (ROOT / toy(digits) / "model").exists():
             command = [sys.executable, "toy.py", "--folder", str(toy(digits)), "--digits", str(digits)]
             subprocess.run(command, cwd=ROOT, check=True)
-    source = (ROOT / "grpo.py").read_text()
-    assert source.count(ADAMW) == 1, "grpo.py's optimiser has changed: change ADAMW here"
-    (ROOT / "runs/grpo_sgd.py").write_text(source.replace(ADAMW, SGD))
     kept = {(r["optimizer"], r["norm"], r["digits"], r["lr"], r["seed"]) for r in runs()}
     jobs = [(*setting, digits, rate, seed) for seed, digits in product(seeds, DIGITS)
             for setting, rates in RATES.items() for rate in rates]

@@ -75,7 +75,7 @@ def test_table_and_report_say_the_same(tmp_path):
     assert rl["by"]["y"]["pass@k"]["4"][0] == pytest.approx(0.5)
     assert report["models"]["base"]["verdicts"]["unparsed"] == report["models"]["base"]["truncated"] == 0.25
     assert rl["entropy"] == pytest.approx(0.2) and rl["length"] == 10
-    assert report["lift by hints"]["rl"]["1"][0] == pytest.approx(1 - 9 / 16)
+    assert report["lift by hints"]["rl + hint"]["1"][0] == pytest.approx(1 - 9 / 16)
     assert "rl + hint" not in report["decomposition"]
 
     def cells(line):
@@ -100,7 +100,7 @@ def test_with_hints_all_are_compared_on_the_problems_that_have_one(tmp_path):
     compare.main(compare.Args([plain, hinted], out=str(tmp_path / "out")))
     report = json.loads((tmp_path / "out/report.json").read_text())
     assert report["models"]["plain"]["problems"] == report["models"]["hinted"]["problems"] == 2
-    assert report["lift by hints"]["plain"]["1"][0] == pytest.approx((4 + 2 - 1) / 8)
+    assert report["lift by hints"]["hinted"]["1"][0] == pytest.approx((4 + 2 - 1) / 8)
     assert not report["decomposition"]
     assert {file.name for file in (tmp_path / "out").iterdir()} == {"report.json", "table.md", "pass_at_k.png"}
 
@@ -122,14 +122,15 @@ def test_files_that_cannot_be_compared_end_with_a_sentence(tmp_path, monkeypatch
     cut = write(tmp_path / "cut.jsonl", [row(0, "rw"), row(1, "rw")], problems=64)
     greedy = write(tmp_path / "greedy.jsonl", [row(0, "rw", greedy="r")], greedy=True)
     other = write(tmp_path / "other.jsonl", [row(0, "rw", group="hard")])
-    assert "few and more did not answer the same problems" in refused([few, more])
-    assert "or not with the same --by and --greedy" in refused([few, greedy])
-    assert "or not with the same --by and --greedy" in refused([few, other])
+    for file in (more, greedy, other, write(tmp_path / "cold.jsonl", [row(0, "rw")], temperature=0.2)):
+        assert "do not have the same problems, --by, greedy, temperature, verifier" in refused([few, file])
+    hinted = write(tmp_path / "hinted.jsonl", [row(5, "rw")], hints=True)
+    assert "name files of responses that share problems" in refused([few, hinted])
     assert "two files have the same label few" in refused([few], base=few)
     assert "--k 16 is not among 1 to 2, the responses per problem of b" in refused([f"a={few}"], base=f"b={few}")
     assert "--k 0 is not among" in refused([f"a={few}"], base=f"b={few}", k=0)
     assert "cut.jsonl holds 2 of 64 problems" in refused([cut])
-    assert "name at least one file" in refused([])
+    assert "name files of responses" in refused([])
     assert "gone.jsonl is not a file of responses" in refused(["gone.jsonl"])
     for text in ("[1, 2]\n", "", "{}\n", "no JSON\n", '{"problem": "1+1", "answer": "2"}\n'):
         (tmp_path / "bad.jsonl").write_text(text)

@@ -91,7 +91,7 @@ def test_a_run_and_its_base_with_hints_and_a_kill_in_between(tmp_path, monkeypat
     report = json.loads((tmp_path / "evals/report.json").read_text())
     assert list(report["models"]) == ["base", "mine", "model+hints"]
     assert report["models"]["base"]["pass@k"]["1"][0] < 0.2 < 0.9 < report["models"]["model+hints"]["pass@k"]["1"][0]
-    assert report["lift by hints"]["base"]["1"][1] > 0.7  # the lower end of the interval
+    assert report["lift by hints"]["model+hints"]["1"][1] > 0.7  # the lower end of the interval
     assert list(report["models"]["base"]["by"]) == ["easy", "medium", "hard"]
     assert report["decomposition"]["mine"]["delta first try"] == [0, 0, 0]  # the same responses
     text = (tmp_path / "evals/table.md").read_text()

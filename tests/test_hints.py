@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 
+import datasets
 import pytest
 import tyro
 from conftest import ROOT, TOY
@@ -66,6 +67,19 @@ def test_hints_without_the_answer_do_not():
     names, answers, texts = zip(*FINE)
     answers = [verifiers.reference(answer, name) for answer, name in zip(answers, names)]
     assert hints.leaks(texts, answers, names) == [False] * len(FINE)
+
+
+def test_rows_are_read_as_training_reads_them(tmp_path):
+    rows = [dict(question="Capital of France?", choices=dict(text=["Rome", "Paris"], label=["A", "B"]), answerKey=key)
+            for key in ("B", None)]
+    datasets.Dataset.from_list(rows).to_parquet(tmp_path / "arc.parquet")
+    args = hints.Args(model="", dataset=str(tmp_path / "arc.parquet"), out=tmp_path / "out.jsonl", verifier="choice")
+    same, (read, unreadable) = hints.read_rows(args)
+    assert same == rows and unreadable is None
+    assert read["answer"] == "B. Paris" and "A. Rome\nB. Paris" in read["messages"][0]["content"]
+    datasets.Dataset.from_list(rows[1:]).to_parquet(tmp_path / "arc.parquet")
+    with pytest.raises(SystemExit, match="has no row to write a hint for: the answer is empty"):
+        hints.read_rows(args)
 
 
 SIZES = f"--model={TOY['model']}", "--max-prompt-tokens=256", "--max-response-tokens=64"

@@ -13,6 +13,7 @@ from test_grpo import make_rollouts
 
 import grpo
 import guide_grpo
+from results import lr_sweep
 from theory import gradient_gap as gap
 from theory import guide
 from theory import two_stage as two
@@ -311,3 +312,7 @@ def test_guidance_learns_many_decisions_and_not_a_rare_one():
     rare = {name: guide.steps_to_learn(1, 0.01, name, seeds=20, steps=400) for name in guide.NAMES}
     assert (rare["token ratio"] == rare["sequence ratio"]).all()
     assert 3 * np.median(rare["weight 1"]) < np.median(rare["GRPO"]) < 1.5 * np.median(rare["token ratio"])
+
+
+def test_the_sweep_finds_the_optimiser_that_it_replaces():
+    assert (ROOT / "grpo.py").read_text().count(lr_sweep.ADAMW) == 1
