@@ -565,12 +565,16 @@ def main(args: Args):
     reference = Policy(args).requires_grad_(False) if args.kl_coef else None
     with user_error(f"vLLM cannot serve {policy.lm.name_or_path}"):
         engine = start_engine(replace(args, model=policy.lm.name_or_path))
+    if GPU:
+        engine.sleep(level=1)  # the optimizer's state is twice on the card while it loads
     policy = shard(policy)
     reference = reference and shard(reference)
     optimizer = torch.optim.AdamW(policy.parameters(), args.lr, (0.9, 0.99), weight_decay=0.0, fused=GPU)
     if "optimizer" in trainer:
         dcp.set_optimizer_state_dict(policy, optimizer, trainer["optimizer"], options=WHOLE)
         optimizer.param_groups[0]["lr"] = args.lr  # of the flags, not of the checkpoint
+    if GPU:
+        engine.wake_up()
     done, sampled = trainer.get("step", 0), trainer.get("sampled", 0)
     epochs = (np.random.default_rng((args.seed, epoch)).permutation(len(problems)) for epoch in count())
     order = islice(chain.from_iterable(epochs), sampled, None)  # without end
@@ -606,7 +610,7 @@ def main(args: Args):
         clock.append(time.time())
 
         if GPU:
-            engine.sleep(level=1)  # not 2, which drops buffers that a reload does not bring back
+            engine.sleep(level=1)  # not 2, which loses what a reload does not name
         metrics |= update(policy, reference, optimizer, groups, args)
         clock.append(time.time())
         free, total = torch.cuda.mem_get_info() if GPU else (0, 0)

@@ -15,9 +15,8 @@ The numerator and the critic never see the hint. What differs from guide_grpo.py
  1. `Critic`, `gae()` and `estimate()` take the place of `advantages()`; the group only decides who gets a hint.
  2. `update()` trains the critic beside the policy. --critic-warmup-steps lets it go ahead alone.
  3. Advantages are hardly ever zero, so every rollout costs a backward pass; a token's share is 1/Σ|y|.
-The paper names a PPO variant and its code does not have it: the critic on the hint-free prompt, learning from plain and
-guided responses alike, γ = λ = 1 and the joint group are our reading. Memory: a second backbone with its gradients and
-Adam states, twice that of guide_grpo.py.
+The paper names a PPO variant and its code does not have it: the critic on the hint-free prompt, γ = λ = 1 and the joint
+group, from all of which the critic learns, are our reading. Memory: a second backbone, twice that of guide_grpo.py.
 
 On a CPU with the toy (see toy.py), a few minutes, and on a GPU:
 
@@ -441,7 +440,7 @@ def estimate(critic: Critic, groups: list[list[Rollout]], args: Args) -> dict:
     batches, estimates = microbatches(rollouts, args.microbatch_tokens), []
     for batch in batches[RANK::WORLD]:
         ids, mask, *_ = collate(batch)
-        values, rewards = critic(ids, mask), torch.zeros(mask.shape, device=DEVICE)
+        values, rewards, mask = critic(ids, mask).cpu(), torch.zeros(mask.shape), mask.cpu()  # for a loop over tokens
         for i, r in enumerate(batch):
             rewards[i, mask[i].nonzero()[-1:]] = r.reward  # at the last token; some have none, see microbatches
         advantage = gae(rewards, values, args)
@@ -455,8 +454,7 @@ def estimate(critic: Critic, groups: list[list[Rollout]], args: Args) -> dict:
     for r in rollouts:
         r.advantage = ((np.array(r.advantage) - A.mean()) / (A.std() + 1e-8)).tolist()
     returns = np.concatenate([r.returns for r in rollouts])
-    explained = 1 - A.var() / (returns.var() + 1e-8)  # A = R − V: the variance of R that V leaves over
-    return {"value/explained_variance": explained, "value/mean": (returns - A).mean()}
+    return {"value/explained_variance": 1 - A.var() / (returns.var() + 1e-8), "value/mean": (returns - A).mean()}
 
 
 def value_loss(values: Tensor, old_values: Tensor, returns: Tensor, args: Args) -> Tensor:
@@ -712,6 +710,8 @@ def main(args: Args):
     critic = Critic(args)
     with user_error(f"vLLM cannot serve {policy.lm.name_or_path}"):
         engine = start_engine(replace(args, model=policy.lm.name_or_path))
+    if GPU:
+        engine.sleep(level=1)  # the optimizer's state is twice on the card while it loads
     policy = shard(policy)
     reference = reference and shard(reference)
     critic = shard(critic)
@@ -724,6 +724,8 @@ def main(args: Args):
         dcp.set_model_state_dict(critic, trainer["critic"], options=WHOLE)
         dcp.set_optimizer_state_dict(critic, critic_optimizer, trainer["critic_optimizer"], options=WHOLE)
         critic_optimizer.param_groups[0]["lr"] = args.critic_lr
+    if GPU:
+        engine.wake_up()
     done, sampled = trainer.get("step", 0), trainer.get("sampled", 0)
     epochs = (np.random.default_rng((args.seed, epoch)).permutation(len(problems)) for epoch in count())
     order = islice(chain.from_iterable(epochs), sampled, None)  # without end
@@ -755,7 +757,7 @@ def main(args: Args):
         clock.append(time.time())
 
         if GPU:
-            engine.sleep(level=1)  # not 2, which drops buffers that a reload does not bring back
+            engine.sleep(level=1)  # not 2, which loses what a reload does not name
         metrics |= estimate(critic, groups, args)
         metrics |= update(policy, reference, optimizer, critic, critic_optimizer, groups, step, args)
         clock.append(time.time())

@@ -13,6 +13,7 @@ import torch
 import tyro
 from conftest import ROOT
 from test_runs import run
+from tokenizers import Tokenizer, decoders, models
 
 import guide_grpo
 import report
@@ -158,6 +159,12 @@ def test_a_character_of_several_tokens_comes_with_its_last_one():
     assert report.pieces(list("a🙂b".encode()), Bytes()) == ["a", "", "", "", "🙂", "b"]
 
 
+def test_words_keep_the_spaces_that_a_decoder_drops_at_the_start_of_a_text():
+    words = Tokenizer(models.WordLevel({"▁the": 0, "▁answer": 1, "s": 2}, "s"))
+    words.decoder = decoders.Metaspace()
+    assert report.pieces([0, 1, 2], words) == ["the", " answer", "s"]
+
+
 def test_a_run_that_is_still_going_and_lacks_metrics(folder, tmp_path):
     copy = changed_run(folder, tmp_path, lambda name, rows: [
         {key: value for key, value in row.items() if key != "sampler/entropy"} for row in rows][:-1])
@@ -168,6 +175,20 @@ def test_a_run_that_is_still_going_and_lacks_metrics(folder, tmp_path):
     write(copy)
     groups = data(copy / "report.html")[0]["groups"]
     assert [group["step"] for group in groups] == [1, 2, 3]
+
+
+def test_forks_runs_of_one_name_and_a_run_in_its_first_evaluation(folder, tmp_path):
+    fork = changed_run(folder, tmp_path, lambda name, rows: [])
+    flags = json.loads((fork / "args.json").read_text())
+    (fork / "args.json").write_text(json.dumps(flags | {"script": "my_fork"}))
+    same = shutil.copytree(folder, tmp_path / "same/run")
+    (same / "args.json").write_text(json.dumps(flags | {"script": "my_fork"}))
+    write(folder, fork, same, "--out", tmp_path / "three.html")
+    runs = data(tmp_path / "three.html")
+    assert [run["flags"]["run"] for run in runs] == [str(folder), "other", str(same)]
+    assert [run["steps"] for run in runs] == [4, 0, 4]
+    found = [list(run["groups"][0]["objectives"]) for run in (runs[0], runs[2])]
+    assert found[0] == ["guide_grpo.py, as run", *found[1]]
 
 
 def test_several_runs_and_long_ones(folder, tmp_path):
