@@ -52,7 +52,7 @@ class Args:
     shape: Literal["tiny", "0.5B", "1.5B"] = "0.5B"  # The size of the model with random weights
     model: str = ""  # Instead of that, a real model: Hugging Face name or folder
     dataset: str = ""  # With --model: its problems
-    steps: int = 5  # Of each script, at least 3. The first and the last, which grpo.py and guide_ppo.py resume for, are not timed
+    steps: int = 5  # Of each script, at least 3. The first and the last, for which two scripts resume, are not timed
     problems: int = 32  # Problems per step, with 8 responses each
     tokens: int = 512  # Longest response. With random weights the mean is two fifths of it
     scripts: tuple[str, ...] = tuple(SCRIPTS)  # Which ones to run
@@ -155,7 +155,7 @@ def main(args: Args):
         "checkpointing. " + ("**Checks failed.**" if failures else "All checks passed."), "",
         *(f"- FAILED: {failure}" for failure in failures), "## Versions", "", *environment(), "",
         "## Precision", "", "Mean |log π_trainer − log π_sampler| in nats per token at each step, all but the first "
-        "after weights were sent,\nand the last of grpo.py and guide_ppo.py after a resume; the largest of any token.", "",
+        "after weights were sent,\nand the last of grpo.py and guide_ppo.py after a resume; the largest of any.", "",
         *table(["script", "mean gap by step", "largest"], *precision), "",
         "## Speed", "", f"Mean of steps 2 to {args.steps - 1}.", "",
         *table(["script", "sample, s", "train, s", "sync, s", "tokens/s", "tokens a response"], *speed), "",
