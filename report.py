@@ -8,7 +8,7 @@ at the trainer's log-probs; other algorithms, by their `advantages()` and defaul
 
 A step is shown by its last group, of the last mini-batch, where ratios are not all 1. What the trainer did not score
 (no advantage, or on another rank) has the ratio 1. For --loss-norm token the divisor is the mean length in the group.
-With --reshape quantile, whose γ is not logged, there are no weights as run.
+With --reshape quantile, whose γ is not logged, there are no weights as run. The term of --kl-coef is left out.
 """
 
 import importlib
