@@ -21,8 +21,7 @@ group, from all of which the critic learns, are our reading. Memory: a second ba
 On a CPU with the toy (see toy.py), a few minutes, and on a GPU:
 
     python guide_ppo.py --model toy/model --dataset toy/train.jsonl --eval-dataset toy/test.jsonl \
-        --max-prompt-tokens 128 --max-response-tokens 64 --problems 24 --steps 160 --lr 2e-4 \
-        --critic-lr 1e-3
+        --max-prompt-tokens 128 --max-response-tokens 64 --problems 24 --steps 160 --lr 2e-4 --critic-lr 1e-3
 
     python guide_ppo.py --model Qwen/Qwen2.5-Math-1.5B --dataset vaskarnath/guide_math_rl_dataset \
         --max-response-tokens 2048 --gradient-checkpointing
@@ -422,13 +421,12 @@ def collate(rollouts: list[Rollout]) -> tuple[Tensor, ...]:
 # ------------------------------------------------------------------------------------------------------------ objective
 def gae(rewards: Tensor, values: Tensor, args: Args) -> Tensor:
     """A_t = δ_t + γλ A_t+1 with δ_t = r_t + γ V_t+1 − V_t, along the last axis. Both are 0 beyond a response's end."""
-    advantage, following = torch.zeros_like(values), torch.zeros_like(values[:, 0])
-    next_value = torch.zeros_like(following)
-    for t in reversed(range(values.shape[1])):
-        delta = rewards[:, t] + args.gae_gamma * next_value - values[:, t]
-        following = advantage[:, t] = delta + args.gae_gamma * args.gae_lambda * following
-        next_value = values[:, t]
-    return advantage
+    values = nn.functional.pad(values, (0, 1))  # V and A are 0 after the last token
+    advantage = torch.zeros_like(values)
+    for t in reversed(range(rewards.shape[1])):
+        delta = rewards[:, t] + args.gae_gamma * values[:, t + 1] - values[:, t]
+        advantage[:, t] = delta + args.gae_gamma * args.gae_lambda * advantage[:, t + 1]
+    return advantage[:, :-1]
 
 
 @torch.no_grad()
