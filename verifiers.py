@@ -79,6 +79,7 @@ SPELLINGS = [
     (r"(?<=\d)[eE]([+-]?\d+)", r"\\times 10^{\1}"), (r"(?<=\d) ?x ?(?=10\^)", r"\\times "), (r"\^(-\d+)", r"^{\1}"),
     (r"\\sqrt *(\d+)", r"\\sqrt{\1}"), (r"(?<=\d) (?=\d{3}(?!\d))", ""), (r"(\d) +(\d+)/(\d+)", r"\1\\frac{\2}{\3}"),
     (r"\\frac *(\\[a-z]+)", r"\\frac{\1}"), (r"(?<=\d)(?<![_^]\d)\(", r"\\cdot ("),  # 2(1.5) is no mixed number
+    (r"\\(?:(g)|(G)(?!amma *(?:\\left)? *\())amma\b", r" \1\2_{amma}"),  # else \gamma + 1 is the value of Γ at 1
     (r"(?<![\\A-Za-z])(?=pi\b|sqrt\{)", r"\\"), (r"^ *(?=[<>≤≥≠]|\\(?:[lg][et]q?(?:slant)?|neq?)\b)", "x "),
     (r"^(?:\w+ *= *)?-?\d{1,3}(?:,\d{3})+(?:\.\d+)?$", lambda m: m[0].replace(",", "")),
     (r"^(?!.*\\\{).*\\pm.*$", lambda m: m[0].replace(r"\pm", "+") + "," + m[0].replace(r"\pm", "-")),

@@ -148,6 +148,7 @@ SAME = [  # (inside the box, reference)
     ("1-\\frac{1}{\\mathrm{e}}", "1-\\frac1e"), ("\\langle 1,2\\rangle", "(1,2)"), ("125\\textnormal{ miles}", "125"),
     ("June 20", "\\text{June 20}"), ("\\{(1,2),(3,4)\\}", "(3,4),(1,2)"), ("10^-3", "0.001"), ("3*pi", "3\\pi"), ("2sqrt{3}", "2\\sqrt3"),
     ("\\frac\\pi4", "\\pi/4"), ("\\frac{d}{dx}x^2", "2x"), ("(2,1)", "2, 1"), ("R_1+r_1", "r_1+R_1"),
+    ("2\\gamma m", "2m\\gamma"), ("\\gamma(v+1)", "\\gamma v+\\gamma"), ("\\Gamma\\left(5\\right)", "24"), ("x\\gamma^2", "\\gamma^2x"),
 ]  # fmt: skip
 DIFFERENT = [  # (inside the box, reference)
     ("moon cat", "cat moon"), ("2, 1", "x=1, y=2"), ("a=1, b=2", "x=1, y=2"), ("x=2, y=1", "x=1, y=2"),
@@ -185,6 +186,7 @@ DIFFERENT = [  # (inside the box, reference)
     ("\\phantom{72}", "72"), ("\\phantom{7}2", "9"), ("\\frac{-1\\pm\\sqrt5}{2}", "\\frac{-1+\\sqrt5}{2}"), ("72\\pm 0", "72"),
     ("\\sqrt{x^2}", "x"), ("a+bi", "a-bi"), ("z=3+2i", "z=3-2i"),
     ("20^\\circ C", "20^\\circ F"), ("20°F", "20^{\\circ}\\text{C}"), ("\\triangle ABC", "\\triangle ACB"), ("\\langle 2,1\\rangle", "\\{1,2\\}"), ("\\sin^2(x)", "\\sin(x^2)"),
+    ("\\gamma+1", "\\gamma+2"), ("\\gamma+1", "1"), ("\\gamma", "\\Gamma"), ("\\gamma", "0.57721566490153"),
     ("R_1", "r_1"), ("\\Sigma", "\\sigma"), ("\\frac{dy}{dx}", "0"), ("\\frac{\\partial f}{\\partial x}", "0"), ("5\\text{ s}", "5\\text{ m}"), ("5\\text{ ms}", "5\\text{ m}"),
     ("x\\in\\{1,2\\}", "(1,2)"), ("S=\\{1,2\\}", "(1,2)"),
 ]  # fmt: skip
