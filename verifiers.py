@@ -58,14 +58,16 @@ BOX = re.compile(r"\\(?:boxed|fbox)\s*\{")
 JOINED = re.compile(r"(?:[^A-Za-z=]|\b(?:and|or|text|q?quad)\b|\b\w\w?\s*=)*")  # between two boxes of one answer
 LISTED = re.compile(r"(?is)(?:(?!\b(?:no|not|but|wait|wrong|actually|instead|mistake|sorry|correct)).)*")
 SAYS = re.compile(
-    r"(?i)(?:answers?\W{0,4}(?:is|are|equals|(?:should|must|would|will|has to) be)\b:?|answer\W{0,2}[:=]|answer\*\*\n|"
-    r"<answer>|####)(?:[*\s$`]|\\[\[(]|(?:therefore|thus|then|simply|equal to|the(?:re)?\b[^.\n\d]*? (?:is|are))\b)*"
+    r"(?i)(?:answers?(?: to (?:the|this) [a-z]+)?\W{0,4}(?:is|are|equals|(?:should|must|would|will|has to) be)\b:?|"
+    r"answer\W{0,2}[:=]|answer\*{0,2}\s*?\n|<answer>|####)"
+    r"(?:[*\s$`]|\\[\[(]|(?:therefore|thus|then|simply|equal to|the(?:re)?\b[^.\n\d]*? (?:is|are))\b)*"
 )
 AFTERTHOUGHT = re.compile(
-    r"</answer>|,? (?:because|since)\b|, (?:as|which|so|where|when|but|not|i\.e\.)(?!\w)|; (?=[a-z]{2,} )| — |"
+    r"</answer>|,? (?:because|since)\b|, (?:as|which|so|where|when|but|not|i\.e\.)(?!\w)|; (?=[a-z]{2,} )|—|"
     r"[.!] +[A-Z]| \([a-z ]+\)|! *$"
 )
-LITERAL = re.compile(r"\d\)?_|\d:\d\d(?!\d)|:.*:|\^T\b|\\[lc]?dots|\.\.|\d\"|frac(?:d|\\partial)[^d\W](?:d|\\partial)")
+LITERAL = re.compile(r"\d\)?_|\d:\d\d(?!\d)|:.*:|\^T\b|\\[lc]?dots|\.\.|\d\"|frac(?:d|\\partial)[^d\W](?:d|\\partial)"
+                     r"|(?:gcd|lcm)\W*\d*[A-Za-z]")
 NUMBER = re.compile(r"-?[0-9]{1,40}(?:\.[0-9]{1,40}|/[1-9][0-9]{0,40})?")
 TEXT = re.compile(r"\\(?:text(?:bf|it|rm|normal)?|mbox|math(?:rm|bf))\s*\{([^{}]*)\}")
 UNICODE = str.maketrans({"–": "-", "·": r"\cdot ", "°": r"^\circ ", "√": r"\sqrt ", "∞": r"\infty ", "²": "^2",
@@ -150,14 +152,15 @@ def parse(text: str) -> tuple:
         return None, ""
     parts = getattr(value, "_unsorted_args", [value])  # of a chain of relations, and of a set
     names = {str(part.lhs) for part in parts if isinstance(part, sympy.Eq)}
+    relations = all(isinstance(part, (sympy.Rel, sympy.And)) for part in parts)  # And: 1 < x < 2
     if isinstance(value, sympy.FiniteSet) and (len(names) > 1 or len(parts) > len(value)):
         label = ",".join(sorted(names))  # x = 1, y = 2 in the order of the names; and 1, 1 is not 1
         value = sympy.Tuple(*(getattr(part, "rhs", part) for part in sorted(parts, key=str)))
-    elif not names and all(isinstance(part, sympy.Rel) for part in parts) and len(value.free_symbols) == 1:
+    elif relations and {*map(type, parts)} != {sympy.Eq} and len(value.free_symbols) == 1:
         label = str(*value.free_symbols)
         value = (sympy.Or if re.search(r"\bor\b", text) else sympy.And)(*parts).as_set()
     nested = isinstance(value, sympy.FiniteSet) and any(isinstance(part, sympy.FiniteSet) for part in value)
-    empty = value == sympy.S.EmptySet and text[-1] in ")]"  # (5, 3] is a mistake, and no other's equal
+    empty = value == sympy.S.EmptySet and re.search(r"\d", text)  # (5, 3] is a mistake, and no other's equal
     return None if nested or empty or value is sympy.zoo else value, label
 
 
@@ -175,8 +178,8 @@ def split_unit(text: str) -> tuple[str, str]:
         return text if re.search("[A-Za-z]", plain) else plain, ""
     words = re.findall("[A-Za-z]+", quantity[2])
     known = "squares" not in words and all({w, w.removesuffix("s"), w.removesuffix("es")} & UNITS for w in words)
-    variable = min(map(len, words)) == 1 and plain == text and not re.search(r"/|\s[JNWV]$", quantity[2])
-    if not known or variable:
+    letter = min(map(len, words)) == 1 and not re.search(r"/|\s[JNWV]$", quantity[2])
+    if not known or plain == text and (letter or re.search(r"\\\S*[\d}](?:m[gL]|[A-Za-z]/)", text)):  # \frac12mg
         return text, ""
     return quantity[1], re.sub(r"(?<=\w\w)s\b|[\s{}.]", "", quantity[2])
 
@@ -195,7 +198,8 @@ def equal(given: str, answer: str) -> bool:
         return plain[0] == plain[1]
     values = [re.sub(r"^\w*(?:=|\\in)", "", text) for text in plain]
     mixed = any(x.startswith(("(", r"\langle")) for x in values) and any(x.startswith(r"\{") for x in values)
-    if mixed and not all(isinstance(value, sympy.FiniteSet) for value in (a, b)):
+    ends = label + other_label and {type(x).__name__ for x in (a, b)} == {"Interval", "FiniteSet"}  # of 1 < x < 2
+    if ends or mixed and not all(isinstance(value, sympy.FiniteSet) for value in (a, b)):
         return False  # an order, and none
     percent, number = (a, b) if label == "percent" else (b, a)
     if {label, other_label} == {"percent", ""} and isinstance(percent, sympy.Expr):  # 50% is 50, and 0.5
@@ -206,8 +210,8 @@ def equal(given: str, answer: str) -> bool:
 def same(a, b) -> bool:
     """math-verify's equality, but of numbers relative to their size, and of an equation with a number only where that
     is its solution."""
-    if not isinstance(a, sympy.Eq) or not isinstance(b, sympy.Eq):
-        a, b = solution(a), solution(b)
+    if not all(isinstance(x, sympy.Eq) and x.free_symbols for x in (a, b)):
+        a, b = solution(a, given=True), solution(b)
     if a is None or b is None:
         return False
     if a == b or all(isinstance(x, (sympy.Rational, sympy.Symbol)) for x in (a, b)):
@@ -215,7 +219,7 @@ def same(a, b) -> bool:
     if all(isinstance(x, sympy.Expr) and x.is_number for x in (a, b)):
         difference = abs(sympy.N(a / b, 400) - 1)
         if difference.is_Float:
-            return bool(difference < 1e-300)
+            return bool(difference < 10 ** sympy.Integer(-390))
     if isinstance(a, sympy.Expr) and isinstance(b, sympy.Expr):  # as a function of real numbers
         a, b = (x.subs({s: sympy.Symbol(s.name, real=True) for s in x.free_symbols}) for x in (a, b))
     if isinstance(a, sympy.Tuple):
@@ -223,14 +227,16 @@ def same(a, b) -> bool:
     return math_verify.verify(b, a, numeric_precision=400, allow_set_relation_comp=True, timeout_seconds=None)
 
 
-def solution(value):
-    """5 of x = 5, of x = 2 + 3 = 5 and of 2 + 3 = 5; nothing of 1 = 5 and 2x = 5."""
+def solution(value, given: bool = False):
+    """5 of x = 5, of f(2) = 2 + 3 = 5, of A = bh = 5 and of 2 + 3 = 5; nothing of 1 = 5 and 2x = 5. For what was given
+    a number may have been asked, so that 100m - n = 5 is 5 as well; as a reference it is an equation."""
     equations = value._unsorted_args if isinstance(value, sympy.And) else [value]
     if not all(isinstance(equation, sympy.Eq) for equation in equations):
         return value
     *sides, last = equations[0].lhs, *(equation.rhs for equation in equations)
-    named = isinstance(sides[0], sympy.core.function.AppliedUndef) or latex.is_expr_of_only_symbols(sides[0])
-    return last if all(same(last, side) for side in sides[named:]) else None
+    named = sides[0].has(sympy.core.function.AppliedUndef) or latex.is_expr_of_only_symbols(sides[0])
+    named = named or given and len(sides[0].free_symbols) > 1
+    return last if all(same(last, side) or named and side.free_symbols for side in sides[named:]) else None
 
 
 def final_reference(answer: str, readable=worth_parsing, what: str = "the answer") -> str:
@@ -254,12 +260,13 @@ def math_verdict(response: str, answer: str) -> str:
 
 # --------------------------------------------------------------------------------------------------------------- choice
 OPTION = re.compile(
-    r"(?is)(?:option |choice )?\(?([A-J])(?:\)? is (?:the )?(?:correct|right)\b(?: \w+$)?|[).:]+|"
-    r"(?=$|\s*[-–—]\s|\s+\(|,\s+(?!(?:or|and|[A-J])\b)))[-–—,\s]*(.*)"
+    r"(?is)(?:option |choice )?\(?([A-J])(?:\)? is (?:the )?(?:answer|(?:correct|right|best)\b(?: \w+$)?)|[).:]+|"
+    r"(?=$|\s*(?:—|[-–]\s)|\s+\(|,\s+(?!(?:or|and|[A-J])\b)))(?:[-–—,]*\s|—)*(.*)"
 )
 CHOOSES = re.compile(
-    r"(?i).*\b(?:(?:option|choice)(?: is)?:?|(?:it|that)(?: i|['’])s|I(?: would|['’]d)? (?:choose|pick|select|go with)|"
-    r"(?:must|should|would) be|(?:hence|thus|therefore|so),?|answer [-–—]) (.+)"
+    r"(?i).*(?<!wrong )(?<!incorrect )(?<!out )(?<!liminate )\b(?:(?:option|choice)(?: is)?:?|(?:it|that)(?: i|['’])s|"
+    r"I(?: would|['’]d)? (?:choose|pick|select|go with)|(?:must|should|would) be|(?:hence|thus|therefore|so),?|"
+    r"answer [-–—]) (.+)"
 )
 # A second letter, in what follows the first one:
 SECOND = re.compile(
@@ -270,7 +277,7 @@ SECOND = re.compile(
 
 def choice_parts(text: str) -> tuple[str, str]:
     """The letter and the words of an option: `(B)`, `**B**`, `B. Paris`, `\\text{B}` and `Paris` have one or both."""
-    text = re.sub(r"\\[,;!: ()\[\]]|~", " ", text).replace(r"\%", "%")
+    text = re.sub(r"\\([%$&#])", r"\1", re.sub(r"\\(?:[,;!: ()\[\]]|q?quad\b)|~", " ", text)).replace("−", "-")
     text = re.sub(r"\\(?:text|math|rm|bf)(?:bf|rm|sf|it)?\b|[{}$*_`]", "", text).strip(" .!\n\t")
     option = OPTION.fullmatch(text)
     letter, words = (option[1].upper(), option[2]) if option else ("", text)
@@ -291,8 +298,10 @@ def choice_verdict(response: str, answer: str) -> str:
         return "unparsed"
     letter, words = choice_parts(given)
     if not letter:
-        return "right" if words and words == text else "wrong"
-    same_text = not text or not words or re.match(re.escape(text) + r"(?!\w)", words)
+        named = words in (f"{right} {text}".lower(), f"{text} ({right}".lower())
+        return "right" if text and (words == text or named) else "wrong"
+    bare = [re.sub(r"\\[a-z]+|[^\w.-]|_", "", part.translate(UNICODE)) for part in (words, text)]  # 5 m/s² is 5 m/s^2
+    same_text = not text or not words or bare[0] == bare[1] or re.match(re.escape(text) + r"(?!\w)", words)
     return "right" if letter == right and same_text and not SECOND.match(words.removeprefix(text)) else "wrong"
 
 
