@@ -28,12 +28,12 @@ import ctypes
 import functools
 import json
 import logging
+import multiprocessing.connection
 import os
 import random
 import re
 import resource
 import runpy
-import select
 import signal
 import subprocess
 import sys
@@ -433,35 +433,30 @@ def ask(job: tuple[str, str, str]) -> str:
     seconds = JOB_WALL_S
     if not hasattr(local, "process"):
         seconds += 120  # it imports math-verify
-        local.process = subprocess.Popen([sys.executable, __file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                                         text=True, start_new_session=True)  # Ctrl-C is not for it
-    process = local.process
-    token = os.urandom(16).hex()  # a program that finds this pipe's other end still does not know it
-    with contextlib.suppress(OSError, ValueError, TypeError):
-        process.stdin.write(json.dumps([token, *job]) + "\n")
-        process.stdin.flush()
-        if select.select([process.stdout], [], [], seconds)[0]:
-            answered, verdict = json.loads(process.stdout.readline())
-            if answered == token:
-                return verdict
-    process.kill()
-    process.wait()
+        local.pipe, theirs = multiprocessing.Pipe()  # sockets, which no program can open by /proc/PID/fd
+        command = [sys.executable, __file__, str(theirs.fileno())]
+        local.process = subprocess.Popen(command, pass_fds=[theirs.fileno()], start_new_session=True)  # without Ctrl-C
+        theirs.close()
+    with contextlib.suppress(OSError, EOFError):
+        local.pipe.send(job)
+        if local.pipe.poll(seconds):
+            return local.pipe.recv()
+    local.process.kill()
+    local.process.wait()
     del local.process
     return "error"
 
 
-def work():
-    """The interpreter's side: one line in, one verdict out, until the trainer is gone."""
+def work(pipe: multiprocessing.connection.Connection):
+    """The interpreter's side: a job in, its verdict out, until the trainer is gone."""
     libc, (DIE_WITH_PARENT, ADOPT_ORPHANS) = ctypes.CDLL(None), (1, 36)  # of prctl(2)
     libc.prctl(DIE_WITH_PARENT, signal.SIGKILL), libc.prctl(ADOPT_ORPHANS, 1)
     sandbox.undumpable()
     resource.setrlimit(resource.RLIMIT_AS, (sandbox.MEMORY, sandbox.MEMORY))
     signal.signal(signal.SIGPROF, signal.default_int_handler)  # a KeyboardInterrupt: sympy catches every Exception
     logging.disable(logging.CRITICAL)
-    replies = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # what a verifier prints is no verdict
-    for line in sys.stdin:
-        token, name, response, answer = json.loads(line)
+    while True:
+        name, response, answer = pipe.recv()
         try:
             signal.setitimer(signal.ITIMER_PROF, MATH_CPU_S if name == "math" else 0)
             verdict = load(name)[1](response, answer)
@@ -473,8 +468,9 @@ def work():
             if name not in BUILT_IN:
                 traceback.print_exc()  # the author of the verifier wants to see it
         signal.setitimer(signal.ITIMER_PROF, 0)
-        print(json.dumps([token, verdict]), file=replies, flush=True)
+        pipe.send(verdict)
 
 
 if __name__ == "__main__":
-    work()
+    with contextlib.suppress(EOFError):
+        work(multiprocessing.connection.Connection(int(sys.argv[1])))
