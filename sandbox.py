@@ -20,7 +20,6 @@ import sys
 import tempfile
 import textwrap
 import types
-import warnings
 from decimal import Decimal
 
 RUN_WALL_S, RUNS_WALL_S = 6, 30  # for all Python tests or one run from stdin to stdout, and for all such runs
@@ -63,14 +62,6 @@ def code_reference(answer: str) -> str:
     if "assert" not in ast.unparse(tree) or loaded <= bound:
         raise ValueError("the code tests hold no assert that would run and call a solution")
     return "\n".join([tests, *filter(None, (start(node, loaded) for node in tree.body))])
-
-
-@functools.cache
-def close_trainer():
-    """Says once that the sandbox is reduced, if it is, and keeps solutions out of the memory of this process."""
-    if "unshare" not in sandbox():
-        undumpable()
-        warnings.warn("without `unshare`, code has network, files and processes in reach, see docs/verifiers.md")
 
 
 def call(function: str | None, given, wanted) -> str:
