@@ -366,7 +366,7 @@ def read_row(row: dict, verifier: str, instruction: str) -> dict:
         if not isinstance(row, dict) or "jsonl" in row:
             raise ValueError("the row is no JSON object")
     if isinstance(row.get("reward_model"), dict):  # verl's
-        row = row | {f"reward_model.{name}": value for name, value in row["reward_model"].items()}
+        row = row | {"reward_model.ground_truth": row["reward_model"].get("ground_truth")}
     verifier, level = row.get("verifier") or verifier, row.get("level")
     problem, answer = column(row, "problem", PROBLEM), column(row, "answer", ANSWER)
     options, answer = lettered(row, answer) if verifier == "choice" else ([], answer)
@@ -406,14 +406,13 @@ def lettered(row: dict, answer) -> tuple[list[str], str]:
     if not options:
         return [], answer
     texts, name = [str(option).strip() for option in options], str(answer).strip()
-    indices = [*map(str, range(len(texts)))]
-    known = [indices] if isinstance(answer, int) else [LETTERS, indices, texts, map(str, labels)]
-    places = {spelling: i for spellings in known for i, spelling in zip(range(len(texts)), spellings)}
-    place = places.get(name, places.get(choice_parts(name)[0]))
-    if place is None:
-        raise ValueError(f"the answer {name!r:.80} is none of the options")
     lines = [f"{letter}. {text}" for letter, text in zip(LETTERS, texts)]
-    return lines, lines[place]
+    known = [range(10)] if isinstance(answer, int) else [LETTERS, range(10), texts, labels]  # the last counts
+    named = {str(spelling): line for spellings in known for spelling, line in zip(spellings, lines)}
+    right = named.get(name, named.get(choice_parts(name)[0]))
+    if not right:
+        raise ValueError(f"the answer {name!r:.80} is none of the options")
+    return lines, right
 
 
 def verify(jobs: list[tuple[str, str, str]], workers: int | None = None) -> list[str]:
