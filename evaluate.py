@@ -106,7 +106,7 @@ def select_problems(tokenizer, args: Args) -> list[guide_grpo.Problem]:
 def read_groups(problems: list[guide_grpo.Problem], args: Args) -> list[str]:
     """Each problem's value in the column to report by."""
     rows = load_rows(args.dataset).select([p.row for p in problems])
-    rows = [json.loads(row["jsonl"]) if "jsonl" in row else row for row in rows]
+    rows = [json.loads(row["jsonl"].lstrip("\ufeff")) if "jsonl" in row else row for row in rows]
     named = lambda name: any(row.get(name) is not None for row in rows)
     columns = ", ".join(dict.fromkeys(name for row in rows for name in row))
     require(not args.by or named(args.by), f"--by {args.by}: {args.dataset} has columns {columns}")
@@ -157,6 +157,9 @@ def main(args: Args):
     groups = read_groups(problems, args)
     asked = [(p.row, p.hint_ids if args.hints else p.prompt_ids, p.answer, p.verifier) for p in problems]
     settings = {"model": model} | {name: getattr(args, name) for name in SETTINGS}
+    asked += [file.stat().st_mtime for file in sorted(Path(model).glob("*.safetensors"))]
+    own = sorted({p.verifier.rpartition(":")[0] for p in problems} - {""})
+    asked += [Path(file).read_bytes() for file in own]
     settings |= {"problems": len(problems), "checksum": zlib.crc32(repr(asked).encode())}
 
     name = Path(args.model).name + ("+hints" if args.hints else "")

@@ -122,7 +122,7 @@ class Args:
         require(self.group_size > 1, "--group-size 1 makes every advantage zero: use at least 2")
         require(self.minibatches <= self.problems, "--minibatches are more than --problems: lower the former")
         require(self.name or not self.resume, "--resume needs the --name of the run to continue")
-        require("/" not in self.name, "--name is the name of a folder in runs/, and holds no /")
+        require("/" not in self.name and self.name not in (".", ".."), "--name is the name of a folder within runs/")
         require(WORLD % self.vllm_tp == 0, f"--vllm-tp {self.vllm_tp} does not divide the {WORLD} ranks of torchrun")
         with user_error("--verifier"):
             verifiers.load(self.verifier)
@@ -139,6 +139,7 @@ def user_error(sentence: str):
     try:
         yield
     except Exception as e:
+        e = e.__cause__ if isinstance(e, datasets.exceptions.DatasetGenerationError) else e  # which says nothing
         sys.exit(f"{sentence}: {' '.join(str(e).split())[:300] or type(e).__name__}")
 
 
@@ -164,7 +165,7 @@ def load_rows(source: str) -> datasets.Dataset:
         if ".jsonl" in path.suffixes:
             return datasets.load_dataset("text", data_files=name, split=split).rename_column("text", "jsonl")
         if path.is_file():
-            return datasets.load_dataset(str(path.parent), data_files=path.name, split=split)
+            return datasets.load_dataset(str(path.absolute().parent), data_files=path.name, split=split)
         return datasets.load_dataset(name, config or None, split=split)
 
 
@@ -184,7 +185,7 @@ def prepare(row: dict, index: int, tokenizer, args: Args) -> dict:
         prompt, prompt_ids = encode(row["messages"], tokenizer)
         problem = Problem(index, prompt, prompt_ids, row["answer"], row["verifier"], row["level"])
     except Exception as e:  # a chat template may raise anything
-        if not args.skip_bad_rows:
+        if row != {"jsonl": ""} and not args.skip_bad_rows:  # but for a line that is empty
             raise ValueError(f"row {index}: {e}. Mend it, or pass --skip-bad-rows") from None
         problem = Problem(index, "", [], "", "", "")
     return vars(problem) | {"fits": 0 < len(problem.prompt_ids) <= args.max_prompt_tokens}
@@ -261,12 +262,13 @@ class Rollout:
 def start_engine(args: Args):
     from vllm import LLM  # takes ten seconds: --help and bad input answer before it
 
-    return LLM(
-        args.model, dtype="bfloat16" if GPU else "float32", seed=args.seed,
-        max_model_len=args.max_prompt_tokens + args.max_response_tokens, gpu_memory_utilization=args.vllm_memory,
-        tensor_parallel_size=args.vllm_tp, distributed_executor_backend="external_launcher" if WORLD > 1 else None,
-        enable_sleep_mode=GPU, logprobs_mode="processed_logprobs",  # those at the sampling temperature
-    )
+    with user_error(f"vLLM cannot serve {args.model}"):
+        return LLM(
+            args.model, dtype="bfloat16" if GPU else "float32", seed=args.seed,
+            max_model_len=args.max_prompt_tokens + args.max_response_tokens, gpu_memory_utilization=args.vllm_memory,
+            tensor_parallel_size=args.vllm_tp, distributed_executor_backend="external_launcher" if WORLD > 1 else None,
+            enable_sleep_mode=GPU, logprobs_mode="processed_logprobs",  # those at the sampling temperature
+        )
 
 
 def sample(engine, problems: list[Problem], n: int, args: Args) -> list[list[Rollout]]:
@@ -544,7 +546,11 @@ def main(args: Args):
     # problems
     init_distributed()
     run = Path("runs") / all_gather(args.name or f"{Path(__file__).stem}-{time.strftime('%Y%m%d-%H%M%S')}")[0]
-    require(args.resume or not run.exists(), f"{run} already holds a run: choose another --name, or pass --resume")
+    settings, file = {"script": Path(__file__).stem} | asdict(args), run / "args.json"
+    require(args.resume or not file.exists(), f"{run} already holds a run: choose another --name, or pass --resume")
+    begun = json.loads(file.read_text()) if file.exists() else settings
+    for flag in ("script", "model", "dataset", "eval_dataset", "seed"):
+        require(begun[flag] == settings[flag], f"{run} has the {flag} {begun[flag]}: keep it, or choose another --name")
     with user_error(f"{args.model} is neither a model's folder nor on the hub"):
         tokenizer, config = AutoTokenizer.from_pretrained(args.model), AutoConfig.from_pretrained(args.model)
     reads = getattr(config.get_text_config(), "max_position_embeddings", np.inf)
@@ -555,16 +561,18 @@ def main(args: Args):
     if not args.eval_dataset:
         problems = held_out.skip(args.eval_problems)
     held_out = [Problem(**row) for row in held_out.take(min(args.eval_problems, len(held_out)))]
-    require(len(problems) >= args.problems, f"{len(problems)} problems to train on are fewer than --problems")
+    require(len(problems) >= args.problems, f"{len(problems)} problems, less those held out, are fewer than --problems")
 
     # models
     with user_error("cannot write to runs/"):
-        run.mkdir(parents=True, exist_ok=True)
+        (run / "unfinished").mkdir(parents=True, exist_ok=True)
+    with user_error("cannot log to Weights & Biases"):
+        wandb.init(project="minrlvr", name=run.name, id=run.name, resume="allow", config=settings,
+                   mode=None if args.wandb and RANK == 0 else "disabled")
     print("loading the policy, then vLLM: a minute or two")
     policy, trainer = load_checkpoint(run, args)
     reference = Policy(args).requires_grad_(False) if args.kl_coef else None
-    with user_error(f"vLLM cannot serve {policy.lm.name_or_path}"):
-        engine = start_engine(replace(args, model=policy.lm.name_or_path))
+    engine = start_engine(replace(args, model=policy.lm.name_or_path))
     if GPU:
         engine.sleep(level=1)  # the optimizer's state is twice on the card while it loads
     policy = shard(policy)
@@ -580,10 +588,8 @@ def main(args: Args):
     order = islice(chain.from_iterable(epochs), sampled, None)  # without end
 
     # logs
-    wandb.init(project="minrlvr", name=run.name, id=run.name, resume="allow", config=asdict(args),
-               mode=None if args.wandb and RANK == 0 else "disabled")
     if RANK == 0:
-        (run / "args.json").write_text(json.dumps({"script": Path(__file__).stem} | asdict(args), indent=2))
+        file.write_text(json.dumps(settings, indent=2))
         for name in LOGS:  # forget what a run that was cut off said of later steps
             open(run / name, "a").truncate(trainer["log_bytes"][name] if trainer else 0)
     if done == 0:

@@ -32,7 +32,7 @@ from tqdm import tqdm
 
 import verifiers
 from evaluate import open_model
-from guide_grpo import load_rows, seed_everything, start_engine
+from guide_grpo import load_rows, require, seed_everything, start_engine, user_error
 
 CHUNK = 64  # rows that are worked on and written together
 PROMPT = """Here is a problem and its solution.
@@ -94,12 +94,11 @@ class Args:
             self.prompt = Path(self.prompt).read_text()
         if "{problem}" not in self.prompt:
             sys.exit(f"--prompt has no {{problem}} in it, nor is it a file: {self.prompt[:80]!r}")
-        if self.out.suffix != ".jsonl" or self.out == Path(self.dataset):
-            sys.exit(f"--out {self.out} must end in .jsonl and not be the --dataset itself")
-        try:
+        require(self.seed >= 0, "--seed must be at least 0")
+        require(self.out.suffix == ".jsonl" and self.out.resolve() != Path(self.dataset).resolve(),
+                f"--out {self.out} must end in .jsonl and not be the --dataset itself")
+        with user_error("--verifier"):
             verifiers.load(self.verifier)
-        except ValueError as e:
-            sys.exit(f"--verifier: {e}")
 
 
 # ---------------------------------------------------------------------------------------------------------------- leaks
@@ -147,7 +146,9 @@ def leaks(hints: list[str], answers: list[str], names: list[str]) -> list[bool]:
 # ----------------------------------------------------------------------------------------------------------------- main
 def read_rows(args: Args) -> tuple[list[dict], list[dict | None]]:
     """All rows as they are, and as `verifiers.read_row` has them, or None; stops with a sentence if it has none."""
-    rows = [json.loads(row["jsonl"]) if "jsonl" in row else row for row in load_rows(args.dataset)]
+    rows = [row for row in load_rows(args.dataset) if row != {"jsonl": ""}]
+    with user_error(f"{args.dataset} has a line that is no JSON object"):
+        rows = [dict(json.loads(row["jsonl"].lstrip("\ufeff"))) if "jsonl" in row else row for row in rows]
     read, reason = [], "there are none"
     for row in rows:
         try:
@@ -176,8 +177,10 @@ def main(args: Args):
     if not tokenizer.chat_template:
         sys.exit(f"{args.model} has no chat template: hints want an instruct model")
     rows, read = read_rows(args)
-    args.out.parent.mkdir(parents=True, exist_ok=True)
-    start = continued(args.out, rows)
+    with user_error(f"cannot write {args.out}"):
+        args.out.parent.mkdir(parents=True, exist_ok=True)
+        open(args.out, "a").close()
+        start = continued(args.out, rows)
     text = lambda value: value if isinstance(value, str) else json.dumps(value, default=str)
 
     def prompt_ids(row, problem):

@@ -159,7 +159,7 @@ def read_rollouts(folder: Path, flags: dict, rows: list[dict], most: int) -> lis
 
 def main(args: Args):
     rows, data = {}, []
-    for run in map(Path, args.runs):
+    for run in map(Path, args.runs or ["runs"]):
         name = run.name if [Path(r).name for r in args.runs].count(run.name) == 1 else str(run)
         flags, rows[name] = read_run(run)
         groups, steps = read_rollouts(run, flags, rows[name], args.steps), [row["step"] for row in rows[name]]

@@ -71,11 +71,10 @@ LITERAL = re.compile(r"\d\)?_|\d:\d\d(?!\d)|:.*:|\^T\b|\\[lc]?dots|\.\.|\d\"|fra
                      r"|(?:gcd|lcm)\W*\d*[A-Za-z]")
 NUMBER = re.compile(r"-?[0-9]{1,40}(?:\.[0-9]{1,40}|/[1-9][0-9]{0,40})?")
 TEXT = re.compile(r"\\(?:text(?:bf|it|rm|normal)?|mbox|math(?:rm|bf))\s*\{([^{}]*)\}")
-UNICODE = str.maketrans({"–": "-", "·": r"\cdot ", "°": r"^\circ ", "√": r"\sqrt ", "∞": r"\infty ", "²": "^2",
-                         "³": "^3", "€": "", "£": "", "¥": "", "₹": ""})  # fmt: skip
+UNICODE = str.maketrans({"–": "-", "·": r"\cdot ", "√": r"\sqrt ", "∞": r"\infty ", "²": "^2", "³": "^3"})
 SPELLINGS = [
-    (r"\\?\$|\\! *|(?<!\\)\\[()\[\]]|\\text\{Rs\. ?\}", ""), (r"(?<!\\)\\[,;: ]|(?<=.)~", " "), (r"\\text\{,\}", ","),
-    (r"\\degree\b|(?<=\d)\^\{?o\}?$", r"^\\circ "), (r"\\lg\b", r"\\log"), (r"\\varnothing\b", r"\\emptyset "),
+    (r"\\?[$€£¥₹]|\\! *|(?<!\\)\\[()\[\]]|\\text(?=\{,\})|\\text\{Rs\. ?\}", ""), (r"(?<!\\)\\[,;: ]|(?<=.)~", " "),
+    (r"°|\\degree\b|(?<=\d)\^\{?o\}?$", r"^\\circ "), (r"\\lg\b", r"\\log"), (r"\\varnothing\b", r"\\emptyset "),
     (r"\^?\{?\\circ\}? *(?:\\(?:text|mathrm)\{)? *([CF])\b\}?", r" degree\1"), (r"\\mathrm\{([ei])\}", r"\1 "),
     (r"^(?:[=≈ ]|\\approx\b|(\\text\{)? *(?:approximately|about|roughly|approx\.|exactly) *(?(1)\}))+", ""),
     (r"'", r"^{\\prime}"), (r"\\langle\b", "("), (r"\\rangle\b", ")"), (r"\\?%|\b(?:pct|percentage)\b", " percent"),
@@ -99,8 +98,6 @@ UNITS = set("""km cm mm nm kg mg lb oz ft yd mi mph kph ml mL hr min sec ms Hz k
     cake pie pizza cupcake candy candie sandwich serving fruit flower tree plant seed leaf leave marble bead balloon
     ball block toy doll game pencil pen crayon notebook box bag can bottle glass chair seat room car wheel shirt shoe
     item trip step way integer triangle old pack edge face""".split())  # what measures, and what GSM8K asks for most
-NORMALIZATION = latex.NormalizationConfig(units=False, malformed_operators=True, nits=False, boxed="none")
-CONVERSION = latex.latex2sympy2.ConversionConfig(lowercase_symbols=False)
 
 
 class Exact(latex.latex2sympy2._Latex2Sympy):
@@ -123,13 +120,13 @@ def boxed(text: str, between: re.Pattern = JOINED) -> str:
     return ", ".join(dict.fromkeys(contents)) if all(contents) else ""
 
 
-def final_answer(response: str) -> str:
+def final_answer(response: str, between: re.Pattern = JOINED) -> str:
     """The last box after the end of any thinking. A response without a box may say `answer is ...`, `Answer: ...`,
     `<answer>...` or `#### ...`, of which the last one with a digit or LaTeX counts, else the last one, to the end of
     its line or sentence. Empty if there is nothing of the kind."""
     response = THINKING.sub("", response)
     if r"\boxed" in response or r"\fbox" in response:
-        return boxed(response)
+        return boxed(response, between)
     said = [AFTERTHOUGHT.split(rest.split("\n")[0])[0].strip(" *$`_.") for rest in SAYS.split(response[-4000:])[1:]]
     return next((text for text in reversed(said) if re.search(r"[\d\\]", text)), said[-1] if said else "")
 
@@ -147,7 +144,8 @@ def parse(text: str) -> tuple:
         return sympy.Rational(text), label
     degrees = re.search(r"\\(?:sin|cos|tan|cot|sec|csc)\b", text) is not None
     try:
-        value = Exact(None, None, degrees, CONVERSION).parse(latex.normalize_latex(text, NORMALIZATION))
+        spelled = latex.normalize_latex(text, latex.NormalizationConfig(malformed_operators=True, boxed="none"))
+        value = Exact(None, None, degrees, latex.latex2sympy2.ConversionConfig(lowercase_symbols=False)).parse(spelled)
         value = value.subs("i", sympy.I) if sympy.Symbol("i") in value.free_symbols else value
     except Exception:
         return None, ""
@@ -253,8 +251,7 @@ def math_verdict(response: str, answer: str) -> str:
     given = final_answer(response)
     if not given:
         return "unparsed"
-    several = boxed(THINKING.sub("", response), LISTED) if "," in answer else ""
-    if equal(given, answer) or several and equal(several, answer):
+    if equal(given, answer) or "," in answer and equal(final_answer(response, LISTED), answer):
         return "right"
     return "wrong" if parse(given)[0] is not None else "unparsed"
 
@@ -316,7 +313,7 @@ BUILT_IN = {
 PLAIN, LETTERS = (str, int, float), "ABCDEFGHIJ"
 empty = lambda value: value in (None, [], {}) or not str(value).strip()
 # Columns, of which the first that has a value counts:
-PROBLEM = "problem", "question", "prompt", "Problem", "Question", "question_stem"
+PROBLEM = "problem", "question", "prompt", "Problem", "Question", "question_stem", "text"
 ANSWER = ("answer", "final_answer", "expected_answer", "solution", "reward_model.ground_truth", "test_list", "test",
           "answerKey", "Answer", "Correct Answer")
 
@@ -346,7 +343,7 @@ def reference(answer, verifier: str = "math") -> str:
     elif isinstance(answer, list) and all(isinstance(x, PLAIN) for x in answer):
         answer = ", ".join(map(str, answer))
     elif isinstance(answer, float):
-        if abs(answer) >= 2**53:
+        if not abs(answer) < 2**53:  # nor is nan
             raise ValueError(f"the answer {answer!r} may have lost digits as a floating-point number: write it as text")
         answer = f"{answer:.15g}"  # 0.1 + 0.2 is 0.3
     if empty(answer):
@@ -362,13 +359,16 @@ def read_row(row: dict, verifier: str, instruction: str) -> dict:
     be JSON in a column `jsonl`. Raises ValueError with a sentence."""
     if "jsonl" in row:
         with contextlib.suppress(ValueError):
-            row = json.loads(row["jsonl"])
+            row = json.loads(row["jsonl"].lstrip("\ufeff"))  # the mark at the start of some files
         if not isinstance(row, dict) or "jsonl" in row:
             raise ValueError("the row is no JSON object")
     if isinstance(row.get("reward_model"), dict):  # verl's
         row = row | {"reward_model.ground_truth": row["reward_model"].get("ground_truth")}
-    verifier, level = row.get("verifier") or verifier, row.get("level")
-    problem, answer = column(row, "problem", PROBLEM), column(row, "answer", ANSWER)
+    verifier, level = str(row.get("verifier") or verifier), row.get("level")
+    if verifier == "math" and (row.get("options") or row.get("choices") or "Correct Answer" in row):
+        raise ValueError("the row is a multiple choice: pass --verifier choice")
+    problem = column(row, "problem", PROBLEM)
+    answer = column(row, "answer", ("test_list", "test", *ANSWER) if verifier == "code" else ANSWER)
     options, answer = lettered(row, answer) if verifier == "choice" else ([], answer)
     if answer == row.get("test_list"):  # MBPP
         answer = [*filter(None, [*(row.get("test_imports") or []), row.get("test_setup_code"), *answer])]
@@ -379,8 +379,8 @@ def read_row(row: dict, verifier: str, instruction: str) -> dict:
     for turn in problem if isinstance(problem, list) else [problem]:
         if not isinstance(turn, dict) or not all(isinstance(turn.get(key), str) for key in ("role", "content")):
             raise ValueError(f"the problem is neither a text nor chat turns of role and content: {problem!r:.80}")
-    return dict(messages=problem, answer=reference(answer, verifier), verifier=verifier, hint=row.get("hint"),
-                level="" if level is None else str(level))
+    return dict(messages=problem, answer=reference(answer, verifier), verifier=verifier,
+                hint=None if empty(row.get("hint")) else row["hint"], level="" if level is None else str(level))
 
 
 def column(row: dict, what: str, names: tuple[str, ...]):
@@ -391,14 +391,17 @@ def column(row: dict, what: str, names: tuple[str, ...]):
 
 
 def lettered(row: dict, answer) -> tuple[list[str], str]:
-    """The options of a multiple choice as `A. Rome`, and the right one of them. They are a list (MMLU, MMLU-Pro), a
-    dict, lists of text and label (ARC) or GPQA's columns, which are shuffled, always in the same way; the answer is a
-    label, a text, a letter in some spelling or an index. Without options, none and the answer."""
-    options, labels = row.get("options") or row.get("choices") or [], LETTERS
+    """The options of a multiple choice as `A. Rome`, and the right one of them. They are a list (MMLU, MMLU-Pro), with
+    letters (AQuA) or without, a dict, lists of text and label (ARC), columns A to D (CMMLU) or GPQA's, which are
+    shuffled, always in the same way; the answer is a label, a text, a letter in some spelling or an index. Without
+    options, none and the answer."""
+    options, labels = row.get("options") or row.get("choices") or [row[x] for x in LETTERS if x in row], LETTERS
     if "Correct Answer" in row:
         options = [row["Correct Answer"], *(row.get(f"Incorrect Answer {i}") for i in (1, 2, 3))]
         random.Random(str(options)).shuffle(options)
+        labels = options
     elif isinstance(options, dict):
+        options = {label: option for label, option in options.items() if option is not None}
         labels, options = options.get("label") or [*options], options.get("text") or [*options.values()]
     texts = isinstance(options, list) and all(isinstance(option, PLAIN) for option in options)
     if not texts or len(options) > len(LETTERS):
@@ -406,8 +409,10 @@ def lettered(row: dict, answer) -> tuple[list[str], str]:
     if not options:
         return [], answer
     texts, name = [str(option).strip() for option in options], str(answer).strip()
+    marked = [re.fullmatch(rf"(?s)\(?{letter}[).:](.+)", text) for letter, text in zip(LETTERS, texts)]
+    texts = [mark[1].strip() for mark in marked] if all(marked) else texts
     lines = [f"{letter}. {text}" for letter, text in zip(LETTERS, texts)]
-    known = [range(10)] if isinstance(answer, int) else [LETTERS, range(10), texts, labels]  # the last counts
+    known = [range(10), labels] if isinstance(answer, int) else [LETTERS, range(10), texts, labels]  # the last counts
     named = {str(spelling): line for spellings in known for spelling, line in zip(spellings, lines)}
     right = named.get(name, named.get(choice_parts(name)[0]))
     if not right:

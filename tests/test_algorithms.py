@@ -260,6 +260,7 @@ def test_quantile_gamma_is_that_of_the_guided_ratios(hinted_problems):
         ([], ""),
         (None, ""),
         ("", ""),
+        ("  ", ""),
         ("up, then down, then " * 100, ""),  # does not fit --max-prompt-tokens: no hint
     ],
 )
@@ -271,6 +272,15 @@ def test_hints_are_texts_or_chat_lists(tmp_path, tokenizer, hint, text):
     (problem,) = read(guide_grpo, path, tokenizer, guide_grpo.Args(**TOY))
     assert tokenizer.decode(problem.hint_ids) == text
     assert tokenizer.decode(problem.prompt_ids) == "<|user|>a(123)=?<|end|><|assistant|>"
+
+
+@pytest.mark.parametrize(
+    "hint", [7, ["up"], [{"from": "human", "value": "up"}], [{"role": "user", "content": None}],
+             [{"role": "user", "content": "up"}, {"role": "assistant", "content": "Well."}]],
+)  # fmt: skip
+def test_hints_in_another_form_are_refused(hint):
+    with pytest.raises(ValueError, match="the hint is no text or turns that end with the user's"):
+        guide_grpo.add_hint([{"role": "user", "content": "a(123)=?"}], hint)
 
 
 @pytest.mark.parametrize(

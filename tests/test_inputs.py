@@ -11,6 +11,7 @@ from conftest import ROOT, TOY, read
 from transformers import AutoConfig
 
 import grpo
+import guide_ppo
 import verifiers
 
 GSM8K = {"question": "Natalia sold 48 clips, then half as many. How many?", "answer": "48/2 = <<48/2=24>>24\n#### 72"}
@@ -71,6 +72,25 @@ def test_every_kind_of_file_holds_the_same_problems(tmp_path, tokenizer, args, n
     problems = read(grpo, str(path), tokenizer, args)
     assert [p.answer for p in problems] == ["1", "2", "3", "4"] and "2 + 1 = ?" in problems[2].prompt
     assert all(p.level == "0" for p in problems)
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "a.csv", "./a.parquet"])
+def test_a_file_in_the_folder_where_one_is(tmp_path, tokenizer, args, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    rows = datasets.Dataset.from_list(ROWS)
+    {"csv": rows.to_csv, "parquet": rows.to_parquet, "jsonl": rows.to_json}[name.rpartition(".")[2]](name)
+    assert [p.answer for p in read(grpo, name, tokenizer, args)] == ["1", "2", "3", "4"]
+
+
+def test_the_marks_and_empty_lines_of_some_editors(tmp_path, tokenizer, args):
+    (tmp_path / "a.jsonl").write_text("\ufeff" + "\n\n".join(map(json.dumps, ROWS)) + "\n\n")
+    assert [p.answer for p in read(grpo, str(tmp_path / "a.jsonl"), tokenizer, args)] == ["1", "2", "3", "4"]
+
+
+def test_a_broken_file_is_said_to_be_broken(tmp_path, tokenizer, args):
+    (tmp_path / "a.csv").write_text("problem,answer\n1 + 1,2\n1,2,3,4\n")
+    with pytest.raises(SystemExit, match="cannot load the dataset .*Expected 2 fields in line 3, saw 4"):
+        read(grpo, str(tmp_path / "a.csv"), tokenizer, args)
 
 
 def test_slices_and_integers_of_any_size(tmp_path, tokenizer, args):
@@ -156,7 +176,8 @@ BAD_FLAGS = [
     (dict(group_size=1), "use at least 2"),
     (dict(minibatches=25), "--minibatches are more than --problems"),
     (dict(lr=float("inf")), "--lr must be a positive number, but is inf"),
-    (dict(name="../x"), "--name is the name of a folder in runs/, and holds no /"),
+    (dict(name="../x"), "--name is the name of a folder within runs/"),
+    (dict(name=".."), "--name is the name of a folder within runs/"),
     (dict(max_response_tokens=0), "--max-response-tokens must be a positive number"),
     (dict(temperature=0.0), "--temperature must be a positive number"),
     (dict(verifier="maths"), "--verifier: there is no 'maths': use math, choice, code, or FILE.py:FUNCTION"),
@@ -171,7 +192,7 @@ def test_bad_flags(flags, sentence):
 
 BAD_DATA = [
     ([], "cannot load|none of 0 rows is left"),
-    ([{"text": "?", "label": "1"}], "is empty: nothing in problem, question, prompt.* columns .*text, label"),
+    ([{"body": "?", "label": "1"}], "is empty: nothing in problem, question, prompt.* columns .*body, label"),
     ([{"problem": "?", "label": "1"}], "is empty: nothing in answer, .*solution, reward_model.ground_truth"),
     ([{"problem": "?", "answer": "1"}, {"problem": "?", "answer": None}], "row 1: .*or pass --skip-bad-rows"),
     ([{"problem": "?", "answer": "1"}, {"problem": "?", "answer": "\\boxed{}"}], r"row 1: cannot read"),
@@ -179,7 +200,7 @@ BAD_DATA = [
     ([{"problem": None, "answer": "1"}, {"problem": "?", "answer": "1"}], "cannot use .*: row 0: "),
     ([{"prompt": [], "answer": "1"}], "cannot use .*: row 0: "),
     ([{"problem": "?" * 500, "answer": "1"}], "none of 1 rows is left .* --max-prompt-tokens is 128"),
-    ([{"problem": "?", "answer": "1"}], "1 problems to train on are fewer than --problems"),
+    ([{"problem": "?", "answer": "1"}], "1 problems, less those held out, are fewer than --problems"),
 ]
 
 
@@ -212,8 +233,14 @@ def test_what_a_model_reads_may_stand_in_its_text_config(tmp_path, tokenizer):
 def test_a_folder_that_holds_a_run_is_left_alone(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "runs/mine").mkdir(parents=True)
+    settings = {"script": "grpo"} | vars(grpo.Args(**TOY | dict(name="mine")))
+    (tmp_path / "runs/mine/args.json").write_text(json.dumps(settings))
     with pytest.raises(SystemExit, match="runs/mine already holds a run: choose another --name"):
         grpo.main(grpo.Args(**TOY | dict(name="mine")))
+    with pytest.raises(SystemExit, match="runs/mine has the seed 0: keep it, or choose another --name"):
+        grpo.main(grpo.Args(**TOY | dict(name="mine", resume=True, seed=1)))
+    with pytest.raises(SystemExit, match="runs/mine has the script grpo: keep it"):
+        guide_ppo.main(guide_ppo.Args(**TOY | dict(name="mine", resume=True)))
 
 
 def test_on_the_command_line_it_is_one_sentence_and_a_status(tmp_path):

@@ -27,6 +27,11 @@ def read(row, verifier="math", instruction="Box it."):
         {"question": "Capital of France?", "options": OPTIONS, "answer": "Paris"},
         {"question_stem": "Capital of France?", "choices": {"text": OPTIONS, "label": [*"ABCD"]}, "answerKey": "B"},
         {"question": "Capital of France?", "options": OPTIONS, "answer": "(B)"},
+        {"question": "Capital of France?", "options": ["A. Rome", "B. Paris", "C. Bern", "D. Oslo"], "answer": "B"},
+        {"question": "Capital of France?", "options": ["A)Rome", "B)Paris", "C)Bern", "D)Oslo"], "answer": "B. Paris"},
+        {"question": "Capital of France?", "options": dict(zip("1234", OPTIONS)) | {"5": None}, "answer": 2},
+        {"question": "Capital of France?", "choices": {"text": OPTIONS, "label": [*"1234"]}, "answerKey": 2},
+        {"Question": "Capital of France?", **dict(zip("ABCD", OPTIONS)), "Answer": "B"},
         {"jsonl": json.dumps({"question": "Capital of France?", "choices": OPTIONS, "answer": 1})},
     ],
 )
@@ -46,6 +51,18 @@ def test_gpqa_is_shuffled_always_in_the_same_way():
         assert problem == read(row | {"Incorrect Answer 1": f"Rome {i}"}, "choice")
         places.add(problem["answer"])
     assert places == {"A. Paris", "B. Paris", "C. Paris", "D. Paris"}
+
+
+def test_gpqa_whose_texts_are_letters():
+    row = {"Question": "Which base pairs with A?", "Correct Answer": "B"}
+    row |= {f"Incorrect Answer {i + 1}": letter for i, letter in enumerate("ACD")}
+    assert read(row, "choice")["answer"][1:] == ". B"
+
+
+@pytest.mark.parametrize("row", [{"options": OPTIONS, "answer": "B"}, {"Correct Answer": "Paris"}])
+def test_a_multiple_choice_is_not_asked_without_its_options(row):
+    with pytest.raises(ValueError, match="the row is a multiple choice: pass --verifier choice"):
+        read({"question": "Capital of France?"} | row)
 
 
 @pytest.mark.parametrize("answer", ["E", 4, -1, "London", "4"])
@@ -95,6 +112,12 @@ def test_answers_of_no_use(answer):
         verifiers.reference(answer)
 
 
+def test_numbers_that_are_none_or_may_be_others():
+    for answer in (float("nan"), float("inf"), 2.0**60):
+        with pytest.raises(ValueError, match="may have lost digits as a floating-point number: write it as text"):
+            verifiers.reference(answer)
+
+
 def test_a_list_is_several_answers_in_any_order():
     reference = verifiers.reference(["3", "4"])
     assert verifiers.math_verdict("\\boxed{4, 3}", reference) == "right"
@@ -142,5 +165,9 @@ def test_rows_that_are_no_json_object(text):
 def test_code_as_published():
     row = {"prompt": "def f(x):", "test": "def check(candidate):\n    assert candidate(1) == 2", "entry_point": "f"}
     assert read(row, "code")["answer"] == verifiers.reference({"test": row["test"], "entry_point": "f"}, "code")
+    row = {"question": "?", "solution": "def f(x): return 2", "test": "from solution import f\nassert f(1) == 2"}
+    assert "assert f(1) == 2" in read(row, "code")["answer"]  # KodCode
+    row = {"text": "?", "test_list": ["assert f(1) == 2"], "code": "def f(x): return 2"}
+    assert read(row, "code")["messages"][0]["content"].startswith("?")  # MBPP
     row = {"prompt": "?", "test_imports": ["import math"], "test_list": ["assert f(1) == math.e", "assert f(0) == 1"]}
     assert read(row, "code")["answer"] == "import math\nassert f(1) == math.e\nassert f(0) == 1"
