@@ -374,9 +374,8 @@ def microbatches(rollouts: list[Rollout], budget: int) -> list[list]:
     batches, rest = [], sorted(rollouts, key=length, reverse=True)
     while rest:
         size = max(1, budget // length(rest[0]))
-        batch = [r for r in rest[:size] if length(r) > 0.85 * length(rest[0])]
-        batches.append(batch)
-        rest = rest[len(batch) :]
+        batches.append([r for r in rest[:size] if length(r) > 0.85 * length(rest[0])])
+        rest = rest[len(batches[-1]) :]
     while len(batches) % WORLD:
         batches.append([replace(rollouts[0], token_ids=[], logprobs=[])])
     return batches
@@ -553,8 +552,7 @@ def main(args: Args):
             f"the model reads {reads} tokens: lower --max-prompt-tokens or --max-response-tokens")
     problems = load_problems(args.dataset, tokenizer, args)
     held_out = load_problems(args.eval_dataset, tokenizer, args) if args.eval_dataset else problems.shuffle(args.seed)
-    if not args.eval_dataset:
-        problems = held_out.skip(args.eval_problems)
+    problems = problems if args.eval_dataset else held_out.skip(args.eval_problems)
     held_out = [Problem(**row) for row in held_out.take(min(args.eval_problems, len(held_out)))]
     require(len(problems) >= args.problems, f"{len(problems)} problems, less those held out, are fewer than --problems")
 
