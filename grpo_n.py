@@ -139,7 +139,7 @@ def user_error(sentence: str):
     try:
         yield
     except Exception as e:
-        e = e.__cause__ if isinstance(e, datasets.exceptions.DatasetGenerationError) else e  # which says nothing
+        e = e.__cause__ or e if isinstance(e, datasets.exceptions.DatasetGenerationError) else e  # which says nothing
         sys.exit(f"{sentence}: {' '.join(str(e).split())[:300] or type(e).__name__}")
 
 
@@ -546,9 +546,11 @@ def main(args: Args):
     init_distributed()
     run = Path("runs") / all_gather(args.name or f"{Path(__file__).stem}-{time.strftime('%Y%m%d-%H%M%S')}")[0]
     settings, file = {"script": Path(__file__).stem} | asdict(args), run / "args.json"
-    require(args.resume or not file.exists(), f"{run} already holds a run: choose another --name, or pass --resume")
+    require(args.resume or not (file.exists() or checkpoints(run)),
+            f"{run} already holds a run: choose another --name, or pass --resume")
     begun = json.loads(file.read_text()) if file.exists() else settings
-    for flag in ("script", "model", "dataset", "eval_dataset", "seed"):
+    split = () if args.eval_dataset else ("eval_problems", "max_prompt_tokens", "skip_bad_rows")  # else it would change
+    for flag in ("script", "model", "dataset", "eval_dataset", "seed", *split):
         require(begun[flag] == settings[flag], f"{run} has the {flag} {begun[flag]}: keep it, or choose another --name")
     with user_error(f"{args.model} is neither a model's folder nor on the hub"):
         tokenizer, config = AutoTokenizer.from_pretrained(args.model), AutoConfig.from_pretrained(args.model)

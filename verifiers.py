@@ -41,6 +41,7 @@ import threading
 import traceback
 import warnings
 from concurrent.futures import ThreadPoolExecutor
+from itertools import takewhile
 
 import latex2sympy2_extended as latex
 import math_verify
@@ -64,7 +65,7 @@ SAYS = re.compile(
     r"(?:[*\s$`]|\\[\[(]|(?:therefore|thus|then|simply|equal to|the(?:re)?\b[^.\n\d]*? (?:is|are))\b)*"
 )
 AFTERTHOUGHT = re.compile(
-    r"</answer>|,? (?:because|since)\b|, (?:as|which|so|where|when|but|not|i\.e\.)(?!\w)|; (?=[a-z]{2,} )|—|"
+    r"</answer>|,? (?:because|since)\b|, (?:as|which|so|where|when|but|not|i\.e\.)(?!\w)|; (?=[a-z]{2,} )|—(?!\d)|"
     r"[.!] +[A-Z]| \([a-z ]+\)|! *$"
 )
 LITERAL = re.compile(r"\d\)?_|\d:\d\d(?!\d)|:.*:|\^T\b|\\[lc]?dots|\.\.|\d\"|frac(?:d|\\partial)[^d\W](?:d|\\partial)"
@@ -178,7 +179,7 @@ def split_unit(text: str) -> tuple[str, str]:
     words = re.findall("[A-Za-z]+", quantity[2])
     known = "squares" not in words and all({w, w.removesuffix("s"), w.removesuffix("es")} & UNITS for w in words)
     letter = min(map(len, words)) == 1 and not re.search(r"/|\s[JNWV]$", quantity[2])
-    if not known or plain == text and (letter or re.search(r"\\\S*[\d}](?:m[gL]|[A-Za-z]/)", text)):  # \frac12mg
+    if not known or plain == text and (letter or re.search(r"(?:frac|sqrt)\S*(?:m[gL]|g/L)", text)):  # \frac12mg
         return text, ""
     return quantity[1], re.sub(r"(?<=\w\w)s\b|[\s{}.]", "", quantity[2])
 
@@ -233,9 +234,11 @@ def solution(value, given: bool = False):
     if not all(isinstance(equation, sympy.Eq) for equation in equations):
         return value
     *sides, last = equations[0].lhs, *(equation.rhs for equation in equations)
-    named = sides[0].has(sympy.core.function.AppliedUndef) or latex.is_expr_of_only_symbols(sides[0])
-    named = named or given and len(sides[0].free_symbols) > 1
-    return last if all(same(last, side) or named and side.free_symbols for side in sides[named:]) else None
+    named = isinstance(sides[0], sympy.core.function.AppliedUndef) or latex.is_expr_of_only_symbols(sides[0])
+    asked = sides[0].has(sympy.core.function.AppliedUndef) or given and len(sides[0].free_symbols) > 1
+    named = named or bool(asked and last.is_number)
+    formula = lambda side: named and side.free_symbols and not side.has(sides[0])
+    return last if all(same(last, side) or formula(side) for side in sides[named:]) else None
 
 
 def final_reference(answer: str, readable=worth_parsing, what: str = "the answer") -> str:
@@ -258,14 +261,15 @@ def math_verdict(response: str, answer: str) -> str:
 
 # --------------------------------------------------------------------------------------------------------------- choice
 OPTION = re.compile(
-    r"(?is)(?:option |choice )?\(?([A-J])(?:\)? is (?:the )?(?:answer|(?:correct|right|best)\b(?: \w+$)?)|[).:]+|"
+    r"(?is)(?:option |choice )?\(?([A-J])(?:\)? is (?:the )?(?:(?:correct|right)\b(?: \w+$)?|(?:best )?answer$)|[).:]+|"
     r"(?=$|\s*(?:—|[-–]\s)|\s+\(|,\s+(?!(?:or|and|[A-J])\b)))(?:[-–—,]*\s|—)*(.*)"
 )
 CHOOSES = re.compile(
-    r"(?i).*(?<!wrong )(?<!incorrect )(?<!out )(?<!liminate )\b(?:(?:option|choice)(?: is)?:?|(?:it|that)(?: i|['’])s|"
-    r"I(?: would|['’]d)? (?:choose|pick|select|go with)|(?:must|should|would) be|(?:hence|thus|therefore|so),?|"
-    r"answer [-–—]) (.+)"
+    r"(?i).*(?<!wrong )(?<!incorrect )(?<!rule out )(?<!liminate )\b(?:(?:option|choice)(?: is)?:?|"
+    r"(?:it|that)(?: i|['’])s|I(?: would|['’]d)? (?:choose|pick|select|go with)|(?:must|should|would) be|"
+    r"(?:hence|thus|therefore|so),?|answer [-–—]) (.+)"
 )
+LAYOUT = re.compile(r"\\(?:times|cdot)\b|\^?\\circ\b|(?<=\\)[dt](?=frac)|[×°'‘’\s]|(?<=\d),(?=\d{3})")
 # A second letter, in what follows the first one:
 SECOND = re.compile(
     r"(?!(?:none|all|both|neither) )(?:(?:and|or|but|is|[,/&])\b|"
@@ -298,7 +302,7 @@ def choice_verdict(response: str, answer: str) -> str:
     if not letter:
         named = words in (f"{right} {text}".lower(), f"{text} ({right}".lower())
         return "right" if text and (words == text or named) else "wrong"
-    bare = [re.sub(r"\\[a-z]+|[^\w.-]|_", "", part.translate(UNICODE)) for part in (words, text)]  # 5 m/s² is 5 m/s^2
+    bare = [LAYOUT.sub("", part.translate(UNICODE)) for part in (words, text)]  # 5 m/s² is 5 m/s^2
     same_text = not text or not words or bare[0] == bare[1] or re.match(re.escape(text) + r"(?!\w)", words)
     return "right" if letter == right and same_text and not SECOND.match(words.removeprefix(text)) else "wrong"
 
@@ -311,11 +315,16 @@ BUILT_IN = {
     "code": (sandbox.code_reference, sandbox.code_verdict),
 }
 PLAIN, LETTERS = (str, int, float), "ABCDEFGHIJ"
-empty = lambda value: value in (None, [], {}) or not str(value).strip()
 # Columns, of which the first that has a value counts:
 PROBLEM = "problem", "question", "prompt", "Problem", "Question", "question_stem", "text"
 ANSWER = ("answer", "final_answer", "expected_answer", "solution", "reward_model.ground_truth", "test_list", "test",
           "answerKey", "Answer", "Correct Answer")
+
+
+def empty(value) -> bool:
+    if isinstance(value, (list, dict)):
+        return all(map(empty, value.values() if isinstance(value, dict) else value))
+    return value is None or not str(value).strip()
 
 
 @functools.cache
@@ -365,10 +374,10 @@ def read_row(row: dict, verifier: str, instruction: str) -> dict:
     if isinstance(row.get("reward_model"), dict):  # verl's
         row = row | {"reward_model.ground_truth": row["reward_model"].get("ground_truth")}
     verifier, level = str(row.get("verifier") or verifier), row.get("level")
-    if verifier == "math" and (row.get("options") or row.get("choices") or "Correct Answer" in row):
+    if verifier == "math" and not all(empty(row.get(name)) for name in ("options", "choices", "Correct Answer")):
         raise ValueError("the row is a multiple choice: pass --verifier choice")
     problem = column(row, "problem", PROBLEM)
-    answer = column(row, "answer", ("test_list", "test", *ANSWER) if verifier == "code" else ANSWER)
+    answer = column(row, "answer", ("answer", "test_list", "test", *ANSWER) if verifier == "code" else ANSWER)
     options, answer = lettered(row, answer) if verifier == "choice" else ([], answer)
     if answer == row.get("test_list"):  # MBPP
         answer = [*filter(None, [*(row.get("test_imports") or []), row.get("test_setup_code"), *answer])]
@@ -395,7 +404,8 @@ def lettered(row: dict, answer) -> tuple[list[str], str]:
     letters (AQuA) or without, a dict, lists of text and label (ARC), columns A to D (CMMLU) or GPQA's, which are
     shuffled, always in the same way; the answer is a label, a text, a letter in some spelling or an index. Without
     options, none and the answer."""
-    options, labels = row.get("options") or row.get("choices") or [row[x] for x in LETTERS if x in row], LETTERS
+    columns = [row[letter] for letter in takewhile(lambda letter: not empty(row.get(letter)), LETTERS)]
+    options, labels = row.get("options") or row.get("choices") or columns, LETTERS
     if "Correct Answer" in row:
         options = [row["Correct Answer"], *(row.get(f"Incorrect Answer {i}") for i in (1, 2, 3))]
         random.Random(str(options)).shuffle(options)
@@ -474,7 +484,7 @@ def work(pipe: multiprocessing.connection.Connection):
             if name not in BUILT_IN:
                 traceback.print_exc()  # the author of the verifier wants to see it
         signal.setitimer(signal.ITIMER_PROF, 0)
-        pipe.send(verdict)
+        pipe.send(VERDICTS[VERDICTS.index(verdict)])  # a plain text, whatever the verifier's was
 
 
 if __name__ == "__main__":

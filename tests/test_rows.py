@@ -32,6 +32,7 @@ def read(row, verifier="math", instruction="Box it."):
         {"question": "Capital of France?", "options": dict(zip("1234", OPTIONS)) | {"5": None}, "answer": 2},
         {"question": "Capital of France?", "choices": {"text": OPTIONS, "label": [*"1234"]}, "answerKey": 2},
         {"Question": "Capital of France?", **dict(zip("ABCD", OPTIONS)), "Answer": "B"},
+        {"Question": "Capital of France?", **dict(zip("ABCD", OPTIONS)), "E": None, "I": "7", "Answer": "B"},
         {"jsonl": json.dumps({"question": "Capital of France?", "choices": OPTIONS, "answer": 1})},
     ],
 )
@@ -63,6 +64,11 @@ def test_gpqa_whose_texts_are_letters():
 def test_a_multiple_choice_is_not_asked_without_its_options(row):
     with pytest.raises(ValueError, match="the row is a multiple choice: pass --verifier choice"):
         read({"question": "Capital of France?"} | row)
+
+
+def test_columns_of_options_that_hold_none():
+    for row in ({"Correct Answer": None}, {"choices": {"text": None, "label": None}}, {"options": []}):
+        assert read({"question": "1 + 1?", "answer": "2"} | row)["answer"] == "2"
 
 
 @pytest.mark.parametrize("answer", ["E", 4, -1, "London", "4"])
@@ -100,13 +106,13 @@ def test_references_of_any_type(answer, verifier, expected):
     assert verifiers.reference(answer, verifier) == expected
 
 
-@pytest.mark.parametrize("answer", [None, "", " \n", [], {}])
+@pytest.mark.parametrize("answer", [None, "", " \n", [], {}, [None]])
 def test_empty_answers(answer):
     with pytest.raises(ValueError, match="the answer is empty"):
         verifiers.reference(answer)
 
 
-@pytest.mark.parametrize("answer", [b"72", datetime.date(2025, 1, 1), {"a": 1}, [["3"]], [None]])
+@pytest.mark.parametrize("answer", [b"72", datetime.date(2025, 1, 1), {"a": 1}, [["3"]]])
 def test_answers_of_no_use(answer):
     with pytest.raises(ValueError, match="the answer is neither a text nor a number"):
         verifiers.reference(answer)
