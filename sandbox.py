@@ -47,7 +47,7 @@ def code_reference(answer: str) -> str:
     try:
         if isinstance(answer, dict) and "test" in answer:
             entry, answer = answer.get("entry_point"), answer["test"]
-            answer += f"\ncandidate = {entry}" if entry else ""
+            answer += f"\ncandidate = {entry.rpartition('.')[2]}" if entry else ""  # of Solution().f too
         elif isinstance(answer, dict):
             inputs, outputs, function = map(answer.get, ("inputs", "outputs", "fn_name"))
             fits = str(function).isidentifier() if function else all(isinstance(x, str) for x in [*inputs, *outputs])
@@ -71,7 +71,8 @@ def call(function: str | None, given, wanted) -> str:
     accepted = [wanted, *(wanted if isinstance(wanted, list) and len(wanted) == 1 else [])]
     if isinstance(given, str):
         given, accepted = [json.loads(line) for line in given.splitlines() if line.strip()], [json.loads(wanted)]
-    return f"assert json.loads(json.dumps({function}(*{given!r}))) in {accepted!r}"  # JSON has no tuples
+    given, accepted = json.dumps(given), json.dumps(accepted)  # which has no tuples, and is read sooner than Python
+    return f"assert json.loads(json.dumps({function}(*json.loads({given!r})))) in json.loads({accepted!r})"
 
 
 def start(node: ast.stmt, used: set[str]) -> str:
@@ -115,8 +116,10 @@ def code_block(response: str, wanted: set[str]) -> str | None:
 def code_verdict(response: str, answer: str) -> str:
     """right if the response's program passes all tests in time, unparsed without a program, else wrong."""
     import psutil  # here, as a solution's process starts sooner without it
-    loaded, bound = names(ast.parse(answer))
-    code, status, seconds = code_block(response, loaded - bound), None, RUN_WALL_S + 1
+    tree = ast.parse(answer)
+    loaded, bound = names(tree)
+    arguments = {node.arg for node in ast.walk(tree) if isinstance(node, ast.arg)}
+    code, status, seconds = code_block(response, loaded - bound - arguments), None, RUN_WALL_S + 1
     if code is None:
         return "unparsed"
     if "__printed__" in loaded:
@@ -177,8 +180,8 @@ def plain(value):
     for kind in (bool, int, float, complex, Decimal, str, bytes, list, tuple, set, frozenset):
         if isinstance(value, kind):
             return kind(map(plain, value)) if kind in (list, tuple, set, frozenset) else kind(value)
-    if isinstance(value, range) or not value:  # None; `Plain` refuses the rest
-        return value
+    if isinstance(value, range) or not value:  # None; `Plain` refuses the rest, but for an empty deque and the like
+        return () if hasattr(value, "__iter__") and not isinstance(value, range) else value
     return iter([plain(v) for v in value]) if hasattr(value, "__iter__") else object()
 
 
@@ -193,7 +196,7 @@ def solution():
     requests, replies = os.fdopen(os.dup(0), "rb"), os.dup(1)
     os.dup2(2, 0), os.dup2(2, 1)  # standard error is the null device
     module = sys.modules["solution"] = types.ModuleType("solution")
-    exec("from typing import *", vars(module))  # LiveCodeBench's signatures want List and others
+    exec("from typing import *", vars(builtins))  # LiveCodeBench's signatures want List and others
     exec(code := pickle.load(requests), vars(module))
     while True:
         name, args, kwargs = pickle.load(requests)
@@ -202,9 +205,10 @@ def solution():
             [name] = {f.name for f in functions}.difference(*(names(f)[0] - {f.name} for f in functions))
         function = getattr(module, name, None) or getattr(module.Solution(), name)
         try:
-            reply = None, function(*args, **kwargs), args
+            reply = None, function(*args, **kwargs), [*args, *kwargs.values()]
         except Exception as e:
-            reply = next(c.__name__ for c in type(e).__mro__ if c.__name__ in ERRORS), e.args, args
+            error = next(c.__name__ for c in type(e).__mro__ if c.__name__ in ERRORS)
+            reply = error, e.args, [*args, *kwargs.values()]
         os.write(replies, pickle.dumps(plain(reply)))
 
 
@@ -224,7 +228,7 @@ def tests():
         try:
             os.write(solution.stdin.fileno(), pickle.dumps(plain((name, args, kwargs))))
             error, value, changed = plain(Plain(solution.stdout).load())
-            for mine, theirs in zip(args, changed):  # what the solution did to its arguments
+            for mine, theirs in zip([*args, *kwargs.values()], changed):  # what the solution did to its arguments
                 if isinstance(mine, (list, set, dict)):
                     mine.clear()
                     (mine.extend if isinstance(mine, list) else mine.update)(theirs)

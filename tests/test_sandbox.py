@@ -49,6 +49,9 @@ HUMANEVAL = json.dumps({"test": "def check(candidate):\n    assert candidate(2) 
         ("import re\ndef f(x):\n    return re.match('a', x)", "assert f('a') and not f('b')"),
         ("def f(n):\n    for i in range(n):\n        yield i", "assert list(f(3)) == [0, 1, 2]"),
         ("def f(d):\n    return d.keys()", "assert sorted(f({2: 1, 1: 1})) == [1, 2]"),
+        ("from collections import deque\ndef f(x):\n    return deque(x)", "assert list(f([1])) == [1] and not f([])"),
+        ("def f(nums):\n    nums.sort()", "a = [3, 1]\nf(nums=a)\nassert a == [1, 3]"),
+        ("class Solution:\n    def total(self, nums):\n        return sum(nums)", json.dumps({"test": "def check(candidate):\n    assert candidate(nums=[1, 2]) == 3", "entry_point": "Solution().total"})),
         ("def f(n):\n    return range(n)", "assert f(3) == range(3) and len(f(4)) == 4 and not f(0)"),
         ("from decimal import Decimal\ndef f(x):\n    return Decimal(x)", "from decimal import Decimal\nassert f('0.1') == Decimal('0.1') and not f('0')"),
     ],
@@ -229,6 +232,24 @@ def test_every_form_of_tests_runs(tests):
     assert verdict(code("def f(x):\n    return 3 * x"), tests) == "right"
     assert verdict(code("def f(x):\n    return 2 * x"), tests) == "wrong"
     assert verdict(code("__builtins__ = {}\ndef f(x):\n    return 2 * x"), tests) == "wrong"
+
+
+def test_a_usage_in_a_block_of_its_own_is_no_solution():
+    tests = "def close(a, b):\n    return abs(a - b) < 1e-6\nfor b in range(3):\n    assert close(f(b), b)"
+    response = code("def f(x):\n    return x") + "\nFor example\n```python\na = f(1)\nprint(a)\n```\n"
+    assert verdict(response, tests) == "right"
+
+
+def test_large_arguments_are_read_in_time():
+    numbers = "[" + ", ".join(["1"] * 100_000) + "]"
+    tests = json.dumps({"fn_name": "f", "inputs": [numbers] * 20, "outputs": ["100000"] * 20})
+    assert verdict(code("class Solution:\n    def f(self, x: List[int]) -> int:\n        return sum(x)"), tests) == "right"
+
+
+def test_a_name_of_typing_is_no_solution():
+    tests = json.dumps({"fn_name": "final", "inputs": ["1"], "outputs": ["1"]})
+    assert verdict(code("x = 1"), tests) == "wrong"
+    assert verdict(code("class Solution:\n    def final(self, x):\n        return x"), tests) == "right"
 
 
 @pytest.mark.parametrize("tests", ["if f(1) == 4:\n    assert True", "for x in f(1):\n    assert x"])
