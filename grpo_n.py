@@ -561,7 +561,7 @@ def main(args: Args):
     held_out = load_problems(args.eval_dataset, tokenizer, args) if args.eval_dataset else problems.shuffle(args.seed)
     problems = problems if args.eval_dataset else held_out.skip(args.eval_problems)
     held_out = [Problem(**row) for row in held_out.take(min(args.eval_problems, len(held_out)))]
-    require(len(problems) >= args.problems, f"{len(problems)} problems, less those held out, are fewer than --problems")
+    require(len(problems) >= args.problems, f"{len(problems)} problems not held out are fewer than --problems")
 
     # models
     with user_error("cannot write to runs/"):

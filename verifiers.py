@@ -302,8 +302,8 @@ def choice_verdict(response: str, answer: str) -> str:
     if not letter:
         named = words in (f"{right} {text}".lower(), f"{text} ({right}".lower())
         return "right" if text and (words == text or named) else "wrong"
-    bare = [LAYOUT.sub("", part.translate(UNICODE)) for part in (words, text)]  # 5 m/s² is 5 m/s^2
-    same_text = not text or not words or bare[0] == bare[1] or re.match(re.escape(text) + r"(?!\w)", words)
+    bare = lambda words: LAYOUT.sub("", words.translate(UNICODE))  # 5 m/s² is 5 m/s^2
+    same_text = not text or not words or re.match(re.escape(text) + r"(?!\w)", words) or bare(words) == bare(text)
     return "right" if letter == right and same_text and not SECOND.match(words.removeprefix(text)) else "wrong"
 
 

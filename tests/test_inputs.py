@@ -200,7 +200,7 @@ BAD_DATA = [
     ([{"problem": None, "answer": "1"}, {"problem": "?", "answer": "1"}], "cannot use .*: row 0: "),
     ([{"prompt": [], "answer": "1"}], "cannot use .*: row 0: "),
     ([{"problem": "?" * 500, "answer": "1"}], "none of 1 rows is left .* --max-prompt-tokens is 128"),
-    ([{"problem": "?", "answer": "1"}], "1 problems, less those held out, are fewer than --problems"),
+    ([{"problem": "?", "answer": "1"}], "1 problems not held out are fewer than --problems"),
 ]
 
 
