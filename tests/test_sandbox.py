@@ -206,6 +206,8 @@ def test_which_code_counts(response, expected):
 @pytest.mark.parametrize("answer", ["x = 1", "def check(", "assert True", "def check(candidate):\n    assert 1 + 1 == 2", '{"inputs": ["1"], "outputs": []}', '{"inputs": []}', "[]", '{"inputs": [[1]], "outputs": [2]}',
     "def test_f(fixture):\n    assert f(1) == 2", "def helper():\n    assert f(1) == 2", "class Helper:\n    def test(self):\n        assert f(1) == 2", "async def test_f():\n    assert f(1) == 2", "import unittest\nclass T(unittest.TestCase):\n    pass", "[1]",
     "def test_f():\n    assert f(0) == 0\n@pytest.mark.parametrize('x, y', [(1, 3)])\ndef test_g(x, y):\n    assert f(x) == y", "assert f(0) == 0\nasync def test_f():\n    assert f(1) == 3",
+    "class TestF:\n    def test_a(self):\n        assert f(0) == 0\n    class TestEdge:\n        def test_b(self):\n            assert f(1) == 3",
+    "class TestF:\n    def test_a(self):\n        assert f(0) == 0\n    async def test_b(self):\n        assert f(1) == 3",
     "assert f(0) == 0\ndef run_all():\n    assert f(1) == 3", '{"inputs": ["1"], "outputs": "2"}'])
 def test_code_references_without_tests_are_refused(answer):
     with pytest.raises(ValueError, match="tests"):
