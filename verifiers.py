@@ -158,7 +158,8 @@ def parse(text: str) -> tuple:
         value = sympy.Tuple(*(getattr(part, "rhs", part) for part in sorted(parts, key=str)))
     elif relations and {*map(type, parts)} != {sympy.Eq} and len(value.free_symbols) == 1:
         label = str(*value.free_symbols)
-        value = (sympy.Or if re.search(r"\bor\b", text) else sympy.And)(*parts).as_set()
+        either = re.search(r"\bor\b", text) or "," in text and sympy.And(*parts).as_set() == sympy.S.EmptySet
+        value = (sympy.Or if either else sympy.And)(*parts).as_set()  # x < 1, x > 3 means or
     nested = isinstance(value, sympy.FiniteSet) and any(isinstance(part, sympy.FiniteSet) for part in value)
     empty = value == sympy.S.EmptySet and re.search(r"\d", text)  # (5, 3] is a mistake, and no other's equal
     return None if nested or empty or value is sympy.zoo else value, label
