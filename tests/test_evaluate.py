@@ -1,6 +1,7 @@
 """evaluate.py: what it refuses, and whole evaluations with the real engine, killed and continued."""
 
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -41,6 +42,21 @@ def test_bad_input_ends_with_a_sentence_before_any_engine_starts(tmp_path, monke
     assert "--samples must be above 0, but is 0" in refused(samples=0, **model)
     assert "--temperature 0 has one response" in refused(temperature=0, **model)
     assert "--verifier" in refused(verifier="gone.py:check", **model)
+
+
+def test_responses_of_another_verifier_or_of_other_weights_are_not_shown(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(evaluate, "start_engine", lambda args: sys.exit("it starts"))
+    shutil.copytree(TOY["model"], "model")
+    flags = dict(model="model", verifier="mine.py:f", out="a.jsonl", **TOY_TEST)
+    (tmp_path / "mine.py").write_text("def f(response, answer):\n    return True\n")
+    assert refused(**flags) == "it starts" and refused(**flags) == "it starts"
+    (tmp_path / "mine.py").write_text("def f(response, answer):\n    return False\n")
+    assert "a.jsonl was made with checksum" in refused(**flags)
+    (tmp_path / "mine.py").write_text("def f(response, answer):\n    return True\n")
+    assert refused(**flags) == "it starts"
+    os.utime("model/model.safetensors", (1, 1))
+    assert "a.jsonl was made with checksum" in refused(**flags)
 
 
 # ---------------------------------------------------------------------------------------------------- real evaluations

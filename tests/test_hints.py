@@ -115,12 +115,19 @@ def test_hints_for_the_toy_never_hold_the_answer_and_resume(tmp_path, monkeypatc
     assert (tmp_path / "hints/out.jsonl").read_text() == complete
 
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "folder.jsonl").mkdir()
+    (tmp_path / "seven.jsonl").write_text("7\n")
+    (tmp_path / "broken.py").write_text("def f(")
     for flag, sentence in [
         ("--dataset=hints/out.jsonl", "not be the --dataset itself"),
         ("--prompt=Hello", "--prompt has no {problem} in it"),
         ("--out=out.csv", "must end in .jsonl"),
         (f"--dataset={TOY['dataset']}", "holds rows of another dataset"),
         ("--attempts=0", "--attempts must be above 0"),
+        ("--seed=-1", "--seed must be at least 0"),
+        ("--out=folder.jsonl", "cannot write folder.jsonl"),
+        ("--dataset=seven.jsonl", "seven.jsonl has a line that is no JSON object"),
+        ("--verifier=broken.py:f", "--verifier: "),
     ]:
         with pytest.raises(SystemExit, match=sentence):
             hints.main(tyro.cli(hints.Args, args=[*SIZES, *flags, flag]))

@@ -243,6 +243,23 @@ def test_a_folder_that_holds_a_run_is_left_alone(tmp_path, monkeypatch):
         guide_ppo.main(guide_ppo.Args(**TOY | dict(name="mine", resume=True)))
 
 
+def test_a_run_that_cannot_be_written_is_refused_before_the_models_load(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs/mine").mkdir(parents=True)
+    (tmp_path / "runs/mine/unfinished").write_text("as if the folder were read-only, but for root as well")
+    with pytest.raises(SystemExit, match="cannot write to runs/: .*unfinished"):
+        grpo.main(grpo.Args(**TOY | dict(name="mine", resume=True)))
+    assert "loading the policy" not in capsys.readouterr().out
+
+
+def test_wandb_without_a_login_is_refused_before_the_models_load(tmp_path):
+    command = [sys.executable, str(ROOT / "grpo.py"), "--wandb", "--model", TOY["model"], "--dataset", TOY["dataset"]]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, stdin=subprocess.DEVNULL,
+                          env={"HF_HUB_OFFLINE": "1", "HOME": str(tmp_path)})
+    assert done.returncode == 1 and "cannot log to Weights & Biases: " in done.stderr
+    assert "loading the policy" not in done.stdout
+
+
 def test_on_the_command_line_it_is_one_sentence_and_a_status(tmp_path):
     command = [sys.executable, str(ROOT / "grpo.py"), "--model", "no-such-model", "--dataset", TOY["dataset"]]
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env={"HF_HUB_OFFLINE": "1"})

@@ -205,7 +205,7 @@ def test_several_runs_and_long_ones(folder, tmp_path):
 
 def test_bad_input_gets_a_sentence(folder, tmp_path):
     for arguments, sentence in [
-        ([tmp_path], "holds no run"), ([tmp_path / "none"], "holds no run"),
+        ([], "runs holds no run"), ([tmp_path], "holds no run"), ([tmp_path / "none"], "holds no run"),
         ([folder, "--out", tmp_path / "no/such/folder.html"], "cannot write"),
     ]:
         with pytest.raises(SystemExit, match=sentence):
