@@ -17,7 +17,7 @@ Equality in `math` is math-verify's. What we do before it, and why:
     UNITS, split_unit       its own list of units also drops `more`, `less` and `square`
     Exact                   it compares decimals to six places after the point
     parse                   it takes 1, 1 for 1, {{1}} for {1}, and 2, 1 for x = 1, y = 2
-    same, solution          it solves 1 = 72 by 72, any 1 = 2 is any 3 = 4, and differences below 10^-15 are none
+    same, solution          it solves 1 = 72 by 72, takes 1 + 1 = 3 for 2 + 2 = 5, and 10^-16 for 0
     equal                   12.5% is not 12.5 to it, and both (1, 2) and 1 < x < 2 are {1, 2}
     worth_parsing           it reads what \\phantom hides, and takes minutes for deep nesting
     LITERAL, words          it drops a base, divides 12:30, takes dy/dx for 0, gcd(m, n) for 1, `listen` for a product
