@@ -30,7 +30,7 @@ from transformers import AutoConfig, AutoTokenizer
 import guide_grpo
 import verifiers
 from compare import make_report, read_responses, table
-from guide_grpo import checkpoints, load_problems, load_rows, require, sample, seed_everything, start_engine, user_error
+from guide_grpo import checkpoints, load_problems, require, sample, seed_everything, start_engine, user_error
 
 CHUNK = 32  # problems that are sampled and written together
 GROUPS = ("level", "category", "subject", "type", "data_source")
@@ -105,7 +105,7 @@ def select_problems(tokenizer, args: Args) -> list[guide_grpo.Problem]:
 
 def read_groups(problems: list[guide_grpo.Problem], args: Args) -> list[str]:
     """Each problem's value in the column to report by."""
-    rows = load_rows(args.dataset).select([p.row for p in problems])
+    rows = verifiers.reading.load_rows(args.dataset).select([p.row for p in problems])
     rows = [json.loads(row["jsonl"].lstrip("\ufeff")) if "jsonl" in row else row for row in rows]
     named = lambda name: any(row.get(name) is not None for row in rows)
     columns = ", ".join(dict.fromkeys(name for row in rows for name in row))

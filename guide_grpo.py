@@ -24,7 +24,6 @@ On a CPU with the toy (see toy.py), a few minutes, and on a GPU:
 
     python guide_grpo.py --model toy/model --dataset toy/train.jsonl --eval-dataset toy/test.jsonl \
         --max-prompt-tokens 128 --max-response-tokens 64 --problems 24 --steps 160 --lr 2e-4
-
     python guide_grpo.py --model Qwen/Qwen2.5-Math-1.5B --dataset vaskarnath/guide_math_rl_dataset \
         --max-response-tokens 2048 --gradient-checkpointing
 """
@@ -78,7 +77,6 @@ LOGS = ("metrics.jsonl", "rollouts.jsonl")
 @dataclass
 class Args:
     """Reinforcement learning with verifiable rewards in one file: vLLM samples, a Hugging Face model learns."""
-
     model: str  # Hugging Face name or local folder of the model to train
     dataset: str  # Problems: a .jsonl, .json, .csv or .parquet file, a folder, or NAME[:CONFIG[:SPLIT]] on the hub
     eval_dataset: str = ""  # Held-out problems in the same forms. Empty: hold out --eval-problems of the others
@@ -153,15 +151,12 @@ def user_error(sentence: str):
     try:
         yield
     except Exception as e:
-        e = e.__cause__ or e if isinstance(e, datasets.exceptions.DatasetGenerationError) else e  # which says nothing
         sys.exit(f"{sentence}: {' '.join(str(e).split())[:300] or type(e).__name__}")
 
 
 # ------------------------------------------------------------------------------------------------------------- problems
 @dataclass
-class Problem:
-    """One row of the dataset, ready for the sampler."""
-
+class Problem:  # one row of the dataset, ready for the sampler
     row: int  # its place in the dataset, from 0
     prompt: str
     prompt_ids: list[int]
@@ -169,19 +164,6 @@ class Problem:
     answer: str
     verifier: str
     level: str
-
-
-def load_rows(source: str) -> datasets.Dataset:
-    """The rows of FILE, FOLDER or NAME[:CONFIG[:SPLIT]]. Those of .jsonl stay text, in a column `jsonl`, until they are
-    used: an integer in them may have any size and a column any type, which Arrow's may not."""
-    name, config, split = (source.split(":", 2) + ["", ""])[:3]
-    path, split = Path(name), split or "train"
-    with user_error(f"cannot load the dataset {source}"):
-        if ".jsonl" in path.suffixes:
-            return datasets.load_dataset("text", data_files=name, split=split).rename_column("text", "jsonl")
-        if path.is_file():
-            return datasets.load_dataset(str(path.absolute().parent), data_files=path.name, split=split)
-        return datasets.load_dataset(name, config or None, split=split)
 
 
 def encode(messages: list[dict], tokenizer) -> tuple[str, list[int]]:
@@ -222,19 +204,18 @@ def prepare(row: dict, index: int, tokenizer, args: Args) -> dict:
 def load_problems(source: str, tokenizer, args: Args) -> datasets.Dataset:
     """The fields of a Problem in each row: made once, by all cores, then read from the cache of `datasets`. Ends with a
     sentence if a row has no usable problem or answer, or if no prompt fits."""
-    rows = load_rows(source)
+    with user_error(f"cannot load the dataset {source}"):
+        rows = verifiers.reading.load_rows(source)
     kinds = {int: datasets.Value("int64"), str: datasets.Value("string"), list[int]: [datasets.Value("int32")]}
-    columns = {field.name: kinds[field.type] for field in fields(Problem)}
+    columns = {field.name: kinds[field.type] for field in fields(Problem)} | {"fits": datasets.Value("bool")}
     key = [rows._fingerprint, tokenizer, args.verifier, args.instruction, args.skip_bad_rows, args.max_prompt_tokens]
-    key += [inspect.getsource(part) for part in (prepare, encode, add_hint, verifiers, verifiers.sandbox)]
+    key += map(inspect.getsource, (prepare, encode, add_hint, verifiers, verifiers.reading, verifiers.sandbox))
     if LOCAL_RANK > 0:
         all_gather("wait for the machine's first rank, which fills the cache")
     with user_error(f"cannot use {source}"):
-        problems = rows.map(
-            prepare, with_indices=True, fn_kwargs=dict(tokenizer=tokenizer, args=args), desc=source,
-            features=datasets.Features(columns | {"fits": datasets.Value("bool")}), remove_columns=rows.column_names,
-            num_proc=min(os.cpu_count(), len(rows) // 2500) or None, new_fingerprint=Hasher.hash(key),
-        )
+        problems = rows.map(prepare, with_indices=True, fn_kwargs=dict(tokenizer=tokenizer, args=args), desc=source,
+                            features=datasets.Features(columns), remove_columns=rows.column_names,
+                            num_proc=min(os.cpu_count(), len(rows) // 2500) or None, new_fingerprint=Hasher.hash(key))
     if LOCAL_RANK == 0:
         all_gather("it is filled")
     fits = np.flatnonzero(problems["fits"])
@@ -273,9 +254,7 @@ def shard(model: nn.Module) -> nn.Module:
 
 # ------------------------------------------------------------------------------------------------------------- sampling
 @dataclass
-class Rollout:
-    """One sampled response, with what the sampler and the verifier said of it."""
-
+class Rollout:  # one sampled response, and what sampler, verifier and trainer say of it
     problem: Problem
     token_ids: list[int]
     logprobs: list[float]
@@ -290,21 +269,17 @@ class Rollout:
 
 def start_engine(args: Args):
     from vllm import LLM  # takes ten seconds: --help and bad input answer before it
-
     with user_error(f"vLLM cannot serve {args.model}"):
-        return LLM(
-            args.model, dtype="bfloat16" if GPU else "float32", seed=args.seed,
-            max_model_len=args.max_prompt_tokens + args.max_response_tokens, gpu_memory_utilization=args.vllm_memory,
-            tensor_parallel_size=args.vllm_tp, distributed_executor_backend="external_launcher" if WORLD > 1 else None,
-            enable_sleep_mode=GPU, logprobs_mode="processed_logprobs",  # those at the sampling temperature
-        )
+        return LLM(args.model, dtype="bfloat16" if GPU else "float32", seed=args.seed, enable_sleep_mode=GPU,
+                   max_model_len=args.max_prompt_tokens + args.max_response_tokens, tensor_parallel_size=args.vllm_tp,
+                   gpu_memory_utilization=args.vllm_memory, logprobs_mode="processed_logprobs",  # with the temperature
+                   distributed_executor_backend="external_launcher" if WORLD > 1 else None)
 
 
 def sample(engine, problems: list[Problem], n: int, args: Args) -> list[list[Rollout]]:
     """n verified responses to each problem. Token ids go in and come out: text is never tokenised again. Every engine
     answers its share of the problems, and all ranks get all answers."""
     from vllm import SamplingParams
-
     share = np.array_split(problems, WORLD // args.vllm_tp)[RANK // args.vllm_tp]
     params = SamplingParams(n=n, temperature=args.temperature, max_tokens=args.max_response_tokens, logprobs=0,
                             detokenize=False)  # token by token; all at once is faster
@@ -340,7 +315,6 @@ def guide(engine, groups: list[list[Rollout]], args: Args) -> list[list[Rollout]
 # --------------------------------------------------------------------------------------------------------------- policy
 class Policy(nn.Module):
     """A causal language model that returns the log-probs and entropies of the tokens asked for."""
-
     def __init__(self, args: Args):
         super().__init__()
         config = AutoConfig.from_pretrained(args.model).get_text_config()
@@ -417,12 +391,10 @@ def policy_loss(logprobs, old_logprobs, advantage, mask, guided: Tensor, gamma: 
     loss = torch.where(guided, -torch.min(weight * advantage, clipped_weight * advantage), loss)
     mask, hinted = mask & ~guided, mask & guided
     return loss, {
-        "policy/ratio_mean": ratio[mask],
-        "policy/ratio_max": ratio[mask],
+        "policy/ratio_mean": ratio[mask], "policy/ratio_max": ratio[mask],
         "policy/clip_low": ((ratio < 1 - args.clip_low) & (advantage < 0))[mask],
         "policy/clip_high": ((ratio > 1 + args.clip_high) & (advantage > 0))[mask],
-        "guide/ratio_mean": ratio[hinted],
-        "guide/ratio_max": ratio[hinted],
+        "guide/ratio_mean": ratio[hinted], "guide/ratio_max": ratio[hinted],
     }
 
 
@@ -547,8 +519,7 @@ def rollout_metrics(groups: list[list]) -> dict:
         "group/all_wrong": (rewards_PG == 0).all(axis=1).mean(),
         "response/length": np.mean([len(r.token_ids) for r in rollouts]),
         "response/truncated": np.mean([r.truncated for r in rollouts]),
-        # −log π_old averaged over sampled tokens estimates their mean entropy, in nats per token
-        "sampler/entropy": -np.mean([logprob for r in rollouts for logprob in r.logprobs]),
+        "sampler/entropy": -np.mean([logprob for r in rollouts for logprob in r.logprobs]),  # an estimate, in nats
     }
 
 
@@ -561,8 +532,7 @@ def evaluate(engine, problems: list[Problem], step: int, args: Args) -> dict:
         metrics[f"eval/pass@1/{level}".rstrip("/")] = rewards_PG.mean()
         metrics[f"eval/pass@{k}/{level}".rstrip("/")] = rewards_PG.max(axis=1).mean()
     shares = rollout_metrics(groups)
-    metrics |= {"eval/unparsed": shares["reward/unparsed"], "eval/error": shares["reward/error"],
-                "eval/truncated": shares["response/truncated"]}
+    metrics |= {f"eval/{n.split('/')[1]}": shares[n] for n in ("reward/unparsed", "reward/error", "response/truncated")}
     tqdm.write(f"[step {step}] " + ", ".join(f"{name} {value:.3f}" for name, value in metrics.items()))
     return metrics
 
@@ -623,8 +593,7 @@ def main(args: Args):
     require(args.resume or not (file.exists() or checkpoints(run)),
             f"{run} already holds a run: choose another --name, or pass --resume")
     begun = json.loads(file.read_text()) if file.exists() else settings
-    split = () if args.eval_dataset else ("eval_problems", "max_prompt_tokens", "skip_bad_rows")  # else it would change
-    for flag in ("script", "model", "dataset", "eval_dataset", "seed", *split):
+    for flag in "script model dataset eval_dataset eval_problems max_prompt_tokens skip_bad_rows seed".split():
         require(begun[flag] == settings[flag], f"{run} has the {flag} {begun[flag]}: keep it, or choose another --name")
     with user_error(f"{args.model} is neither a model's folder nor on the hub"):
         tokenizer, config = AutoTokenizer.from_pretrained(args.model), AutoConfig.from_pretrained(args.model)
@@ -651,8 +620,7 @@ def main(args: Args):
     engine = start_engine(replace(args, model=policy.lm.name_or_path))
     if GPU:
         engine.sleep(level=1)  # the optimizer's state is twice on the card while it loads
-    policy = shard(policy)
-    reference = reference and shard(reference)
+    policy, reference = shard(policy), reference and shard(reference)
     optimizer = torch.optim.AdamW(policy.parameters(), args.lr, (0.9, 0.99), weight_decay=0.0, fused=GPU)
     if "optimizer" in trainer:
         dcp.set_optimizer_state_dict(policy, optimizer, trainer["optimizer"], options=WHOLE)
@@ -695,7 +663,7 @@ def main(args: Args):
             engine.sleep(level=1)  # not 2, which loses what a reload does not name
         metrics |= update(policy, reference, optimizer, groups, args)
         clock.append(time.time())
-        free, total = torch.cuda.mem_get_info() if GPU else (0, 0)
+        metrics["perf/gpu_gib"] = np.diff(torch.cuda.mem_get_info())[0] / 2**30 if GPU else 0  # total − free
         optimizer.zero_grad()  # the memory of the gradients is the sampler's now
         sync_weights(policy, engine)
         clock.append(time.time())
@@ -706,7 +674,6 @@ def main(args: Args):
                 f"token, more than --max-logprob-gap {args.max_logprob_gap}: {cause}")
         metrics |= dict(zip(("perf/sample_s", "perf/train_s", "perf/sync_s"), np.diff(clock)))
         metrics["perf/tokens_per_s"] = sum(len(r.token_ids) for g in groups for r in g) / (clock[-1] - clock[0])
-        metrics["perf/gpu_gib"] = (total - free) / 2**30
         bar.set_postfix({name: metrics[name] for name in ("reward/mean", "response/length", "sampler/entropy")})
         if step % args.eval_every == 0 or step == args.steps:
             r = groups[0][0]

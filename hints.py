@@ -30,9 +30,10 @@ from pathlib import Path
 import tyro
 from tqdm import tqdm
 
+import reading
 import verifiers
 from evaluate import open_model
-from guide_grpo import load_rows, require, seed_everything, start_engine, user_error
+from guide_grpo import require, seed_everything, start_engine, user_error
 
 CHUNK = 64  # rows that are worked on and written together
 PROMPT = """Here is a problem and its solution.
@@ -139,14 +140,15 @@ def leaks(hints: list[str], answers: list[str], names: list[str]) -> list[bool]:
             jobs.append((name, response, answer))
             owners.append(i)
     told = {i for i, verdict in zip(owners, verifiers.verify(jobs)) if verdict == "right"}
-    shown = [verifiers.choice_parts(answer)[1] if name == "choice" else answer for answer, name in zip(answers, names)]
+    shown = [reading.choice_parts(answer)[1] if name == "choice" else answer for answer, name in zip(answers, names)]
     return [i in told or literally(answer, hint) for i, (answer, hint) in enumerate(zip(shown, hints))]
 
 
 # ----------------------------------------------------------------------------------------------------------------- main
 def read_rows(args: Args) -> tuple[list[dict], list[dict | None]]:
     """All rows as they are, and as `verifiers.read_row` has them, or None; stops with a sentence if it has none."""
-    rows = [row for row in load_rows(args.dataset) if row != {"jsonl": ""}]
+    with user_error(f"cannot load the dataset {args.dataset}"):
+        rows = [row for row in reading.load_rows(args.dataset) if row != {"jsonl": ""}]
     with user_error(f"{args.dataset} has a line that is no JSON object"):
         rows = [dict(json.loads(row["jsonl"].lstrip("\ufeff"))) if "jsonl" in row else row for row in rows]
     read, reason = [], "there are none"
@@ -184,7 +186,7 @@ def main(args: Args):
     text = lambda value: value if isinstance(value, str) else json.dumps(value, default=str)
 
     def prompt_ids(row, problem):
-        given = (row[name] for name in ("solution", *verifiers.ANSWER) if not verifiers.empty(row.get(name)))
+        given = (row[name] for name in ("solution", *reading.ANSWER) if not reading.empty(row.get(name)))
         parts = {"{problem}": problem["messages"][-1]["content"], "{solution}": text(next(given, problem["answer"]))}
         content = re.sub(r"\{problem\}|\{solution\}", lambda m: parts[m[0]], args.prompt)
         chat = [{"role": "user", "content": content}]

@@ -38,63 +38,6 @@ def __printed__(given):
 """  # as a function from its input to its output
 
 
-def code_reference(answer: str) -> str:
-    """Tests for `code_verdict`, from Python or the JSON of a list of asserts, of test and entry_point, or of inputs and
-    outputs, if need be with fn_name (LiveCodeBench, APPS). Raises ValueError with a sentence."""
-    sandbox()  # where it cannot be made, data is refused
-    with contextlib.suppress(ValueError):
-        answer = json.loads(answer)
-    try:
-        if isinstance(answer, dict) and "test" in answer:
-            entry, answer = answer.get("entry_point"), answer["test"]
-            answer += f"\ncandidate = {entry.rpartition('.')[2]}" if entry else ""  # of Solution().f too
-        elif isinstance(answer, dict):
-            inputs, outputs, function = map(answer.get, ("inputs", "outputs", "fn_name"))
-            fits = str(function).isidentifier() if function else all(isinstance(x, str) for x in [*inputs, *outputs])
-            if not fits or not inputs or not isinstance(outputs, list) or len(inputs) != len(outputs):
-                raise ValueError("code tests need as many outputs as inputs, and texts or fn_name, a function's name")
-            answer = [call(function, given, wanted) for given, wanted in zip(inputs, outputs)]
-        tests = "\n".join(answer) if isinstance(answer, list) else answer
-        tree = ast.parse(tests)
-    except (SyntaxError, TypeError, json.JSONDecodeError) as e:
-        raise ValueError(f"the code tests are no Python, or the inputs and outputs no JSON: {e}") from None
-    loaded, bound = names(tree)
-    if "assert" not in ast.unparse(tree) or loaded <= bound:
-        raise ValueError("the code tests hold no assert that would run and call a solution")
-    return "\n".join([tests, *filter(None, (start(node, loaded) for node in tree.body))])
-
-
-def call(function: str | None, given, wanted) -> str:
-    """An assert. LiveCodeBench has a line of JSON per argument, APPS a list of them and often a list of the result."""
-    if not function:
-        return f"assert __same__(__printed__({given!r}), {wanted!r})"
-    accepted = [wanted, *(wanted if isinstance(wanted, list) and len(wanted) == 1 else [])]
-    if isinstance(given, str):
-        given, accepted = [json.loads(line) for line in given.splitlines() if line.strip()], [json.loads(wanted)]
-    given, accepted = json.dumps(given), json.dumps(accepted)  # which has no tuples, and is read sooner than Python
-    return f"assert json.loads(json.dumps({function}(*json.loads({given!r})))) in json.loads({accepted!r})"
-
-
-def start(node: ast.stmt, used: set[str]) -> str:
-    """The statement that runs the tests which `node` defines, if need be. Raises ValueError if nothing runs them."""
-    if isinstance(node, ast.ClassDef) and (node.bases or node.name.startswith("Test")):  # unittest's or pytest's
-        within = [n for n in node.body if isinstance(n, (ast.ClassDef, ast.AsyncFunctionDef))]  # which unittest skips
-        tests = [n for n in node.body if isinstance(n, ast.FunctionDef) and n.name.startswith("test")]
-        if tests and "assert" not in "".join(map(ast.unparse, within)):
-            suite = f"unittest.TestLoader().loadTestsFromTestCase(type('T', ({node.name}, unittest.TestCase), {{}}))"
-            return f"assert {suite}.run(unittest.TestResult()).wasSuccessful()"
-    if not isinstance(node, DEFINITIONS) or node.name in used:
-        return ""
-    needed = len(node.args.args) - len(node.args.defaults) if isinstance(node, ast.FunctionDef) else None
-    if needed == 1 and (node.name.startswith("check") or node.args.args[0].arg == "candidate"):
-        return f"{node.name}(candidate)"
-    if needed == 0 and node.name.startswith("test"):
-        return f"{node.name}()"
-    if "assert" in ast.unparse(node):
-        raise ValueError(f"the asserts in {node.name} of the code tests would never run")
-    return ""
-
-
 def names(tree: ast.AST) -> tuple[set[str], set[str]]:
     """The names that a program loads, and those that it binds."""
     nodes = list(ast.walk(tree))
@@ -126,12 +69,11 @@ def code_verdict(response: str, answer: str) -> str:
         return "unparsed"
     if "__printed__" in loaded:
         code, seconds = PROGRAM.format(code, RUN_WALL_S), RUNS_WALL_S
-    given = json.dumps([code, answer, sandbox()])
     with tempfile.TemporaryDirectory() as folder:
         with contextlib.suppress(subprocess.TimeoutExpired):
-            status = subprocess.run([sys.executable, "-I", __file__, "tests"], input=given.encode(), timeout=seconds,
-                                    stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
-                                    cwd=folder, env={}).returncode
+            status = subprocess.run([sys.executable, "-I", __file__, "tests"], stdout=subprocess.DEVNULL,
+                                    stderr=subprocess.DEVNULL, input=json.dumps([code, answer, sandbox()]).encode(),
+                                    timeout=seconds, start_new_session=True, cwd=folder, env={}).returncode
         while left := psutil.Process().children(recursive=True):  # orphans included, which the pool adopts
             for process in left:
                 with contextlib.suppress(psutil.NoSuchProcess):
@@ -188,8 +130,7 @@ def plain(value):
 
 
 class Plain(pickle.Unpickler):
-    def find_class(self, module, name):
-        """No code gets in: of all names that a pickle may ask for, plain values need these."""
+    def find_class(self, module, name):  # no code gets in: of all that a pickle may ask for, plain values need these
         return {"complex": complex, "Decimal": Decimal, "iter": iter, "range": range, "object": object}[name]
 
 
@@ -239,7 +180,6 @@ def tests():
         if error is not None:
             raise ERRORS.get(error, Exception)(*value)
         return value
-
     tree = ast.parse(source)
     used = names(tree)[0]
     wanted = used.difference(dir(builtins) if len(used) > 1 else [])  # assert sum(1, 2) == 3 wants the solution's

@@ -13,24 +13,21 @@ function(response, answer) gives a verdict, or True or False.
 
 Equality in `math` is math-verify's. What we do before it, and why:
 
-    SPELLINGS               its parser refuses these signs and commands, or reads them as something else
-    UNITS, split_unit       its own list of units also drops `more`, `less` and `square`
+    reading.notation        its parser refuses some signs and commands, and drops `more`, `less` and `square` as units
     Exact                   it compares decimals to six places after the point
     parse                   it takes 1, 1 for 1, {{1}} for {1}, and 2, 1 for x = 1, y = 2
     same, solution          it solves 1 = 72 by 72, takes 1 + 1 = 3 for 2 + 2 = 5, and 10^-16 for 0
     equal                   12.5% is not 12.5 to it, and both (1, 2) and 1 < x < 2 are {1, 2}
-    worth_parsing           it reads what \\phantom hides, and takes minutes for deep nesting
+    reading.worth_parsing   it reads what \\phantom hides, and takes minutes for deep nesting
     LITERAL, words          it drops a base, divides 12:30, takes dy/dx for 0, gcd(m, n) for 1, `listen` for a product
 """
 
 import contextlib
 import ctypes
 import functools
-import json
 import logging
 import multiprocessing.connection
 import os
-import random
 import re
 import resource
 import runpy
@@ -41,18 +38,18 @@ import threading
 import traceback
 import warnings
 from concurrent.futures import ThreadPoolExecutor
-from itertools import takewhile
 
 import latex2sympy2_extended as latex
 import math_verify
 import sympy
+from sympy.core.function import AppliedUndef
 
+import reading
 import sandbox
 
 VERDICTS = ("right", "wrong", "unparsed", "error")
 MATH_CPU_S = 2  # of the processor, not of the clock, so that a busy machine gives the same verdicts
 JOB_WALL_S = sandbox.RUNS_WALL_S + 15  # then the interpreter is killed, whatever it is doing
-LONGEST, MOST_BRACKETS = 1000, 50  # characters, and brackets of a kind, of an answer that is worth parsing
 
 # ----------------------------------------------------------------------------------------------------------------- math
 THINKING = re.compile(r"(?s)\A(?:.*</think>)?(?:.*<think>.*)?")  # up to its end, or all if that never came
@@ -71,34 +68,6 @@ AFTERTHOUGHT = re.compile(
 LITERAL = re.compile(r"\d\)?_|\d:\d\d(?!\d)|:.*:|\^T\b|\\[lc]?dots|\.\.|\d\"|frac(?:d|\\partial)[^d\W](?:d|\\partial)"
                      r"|(?:gcd|lcm)\W*\d*[A-Za-z]")
 NUMBER = re.compile(r"-?[0-9]{1,40}(?:\.[0-9]{1,40}|/[1-9][0-9]{0,40})?")
-TEXT = re.compile(r"\\(?:text(?:bf|it|rm|normal)?|mbox|math(?:rm|bf))\s*\{([^{}]*)\}")
-UNICODE = str.maketrans({"–": "-", "·": r"\cdot ", "√": r"\sqrt ", "∞": r"\infty ", "²": "^2", "³": "^3"})
-SPELLINGS = [
-    (r"\\?[$€£¥₹]|\\! *|(?<!\\)\\[()\[\]]|\\text(?=\{,\})|\\text\{Rs\. ?\}", ""), (r"(?<!\\)\\[,;: ]|(?<=.)~", " "),
-    (r"°|\\degree\b|(?<=\d)\^\{?o\}?$", r"^\\circ "), (r"\\lg\b", r"\\log"), (r"\\varnothing\b", r"\\emptyset "),
-    (r"\^?\{?\\circ\}? *(?:\\(?:text|mathrm)\{)? *([CF])\b\}?", r" degree\1"), (r"\\mathrm\{([ei])\}", r"\1 "),
-    (r"^(?:[=≈ ]|\\approx\b|(\\text\{)? *(?:approximately|about|roughly|approx\.|exactly) *(?(1)\}))+", ""),
-    (r"'", r"^{\\prime}"), (r"\\langle\b", "("), (r"\\rangle\b", ")"), (r"\\?%|\b(?:pct|percentage)\b", " percent"),
-    (r"(?<=\d)[eE]([+-]?\d+)", r"\\times 10^{\1}"), (r"(?<=\d) ?x ?(?=10\^)", r"\\times "), (r"\^(-\d+)", r"^{\1}"),
-    (r"\\sqrt *(\d+)", r"\\sqrt{\1}"), (r"(?<=\d) (?=\d{3}(?!\d))", ""), (r"(\d) +(\d+)/(\d+)", r"\1\\frac{\2}{\3}"),
-    (r"\\frac *(\\[a-z]+)", r"\\frac{\1}"), (r"(?<=\d)(?<![_^]\d)\(", r"\\cdot ("),  # 2(1.5) is no mixed number
-    (r"\\(?:(g)|(G)(?!amma *(?:\\left)? *\())amma\b", r" \1\2_{amma}"),  # else \gamma + 1 is the value of Γ at 1
-    (r"(?<![\\A-Za-z])(?=pi\b|sqrt\{)", r"\\"), (r"^ *(?=[<>≤≥≠]|\\(?:[lg][et]q?(?:slant)?|neq?)\b)", "x "),
-    (r"^(?:\w+ *= *)?-?\d{1,3}(?:,\d{3})+(?:\.\d+)?$", lambda m: m[0].replace(",", "")),
-    (r"^(?!.*\\\{).*\\pm.*$", lambda m: m[0].replace(r"\pm", "+") + "," + m[0].replace(r"\pm", "-")),
-    (r"(\d*\.(\d*))\\overline\{(\d+)\}",
-     lambda m: f"({m[1]}0+\\frac{{{m[3]}}}{{{'9' * len(m[3])}{'0' * len(m[2])}}})"),
-]  # fmt: skip
-QUANTITY = re.compile(r"(.*?(?:[\d})]|\\pi))(\s*([A-Za-z](?:[A-Za-z\s/.]|\^\{?-?[1-9]\}?)*))", re.DOTALL)
-UNITS = set("""km cm mm nm kg mg lb oz ft yd mi mph kph ml mL hr min sec ms Hz kW kWh kJ Pa kPa eV mol USD cc sq cu per
-    square cubic people men women children feet foot inch meter metre mile yard hour minute day week month year dollar
-    cent euro yen rupee degree degreeC degreeF gram kilogram kilometer centimeter millimeter milliliter pound ounce ton
-    liter litre gallon quart pint cup tablespoon teaspoon second acre unit person m g s h l L N J W V A C in percent
-    calorie mark point page piece slice book letter word card coin ticket stamp sticker photo song question student
-    friend boy girl kid customer passenger animal bird cat dog cow chicken fish apple orange banana tomato egg cookie
-    cake pie pizza cupcake candy candie sandwich serving fruit flower tree plant seed leaf leave marble bead balloon
-    ball block toy doll game pencil pen crayon notebook box bag can bottle glass chair seat room car wheel shirt shoe
-    item trip step way integer triangle old pack edge face""".split())  # what measures, and what GSM8K asks for most
 
 
 class Exact(latex.latex2sympy2._Latex2Sympy):
@@ -135,12 +104,9 @@ def final_answer(response: str, between: re.Pattern = JOINED) -> str:
 @functools.lru_cache(4096)
 def parse(text: str) -> tuple:
     """A final answer as a sympy object (None: unreadable), and its unit, or the variables that it gives values to."""
-    if not worth_parsing(text):
+    if not reading.worth_parsing(text):
         return None, ""
-    text = text.translate(UNICODE)
-    for pattern, spelling in SPELLINGS:
-        text = re.sub(pattern, spelling, text)
-    text, label = split_unit(text.strip().rstrip(".,"))
+    text, label = reading.notation(text)
     if NUMBER.fullmatch(text):
         return sympy.Rational(text), label
     degrees = re.search(r"\\(?:sin|cos|tan|cot|sec|csc)\b", text) is not None
@@ -165,30 +131,10 @@ def parse(text: str) -> tuple:
     return None if nested or empty or value is sympy.zoo else value, label
 
 
-def worth_parsing(text: str) -> bool:
-    return len(text) <= LONGEST and max(map(text.count, "([{")) <= MOST_BRACKETS and "phantom" not in text
-
-
-def split_unit(text: str) -> tuple[str, str]:
-    """`5 cm^2`, `18 dollars` and `\\text{72 km}` without their units, and the units. Only what is known to be one goes:
-    the words of UNITS, because `72 million`, `72 opposites` and `72 or more` are not 72. A single letter is a unit
-    after a slash, in \\text{} or, of J, N, W and V, after a space; elsewhere a variable."""
-    plain = TEXT.sub(r" \1 ", text).strip()
-    quantity = QUANTITY.fullmatch(plain)
-    if not quantity:
-        return text if re.search("[A-Za-z]", plain) else plain, ""
-    words = re.findall("[A-Za-z]+", quantity[2])
-    known = "squares" not in words and all({w, w.removesuffix("s"), w.removesuffix("es")} & UNITS for w in words)
-    letter = min(map(len, words)) == 1 and not re.search(r"/|\s[JNWV]$", quantity[2])
-    if not known or plain == text and (letter or re.search(r"(?:frac|sqrt)\S*(?:m[gL]|g/L)", text)):  # \frac12mg
-        return text, ""
-    return quantity[1], re.sub(r"(?<=\w\w)s\b|[\s{}.]", "", quantity[2])
-
-
 @functools.lru_cache(4096)
 def equal(given: str, answer: str) -> bool:
     skip = r"\\(?:left|right|triangle|angle)|\\[,;:! ]|[\s$]|(?<!\\)[{}]|\((?=\w+\)_)|(?<=\w)\)(?=_)|(?<!\.)\.(?![\d.])"
-    texts = [TEXT.sub(r"\1", text) for text in (given, answer)]
+    texts = [reading.TEXT.sub(r"\1", text) for text in (given, answer)]
     plain = [re.sub(skip, "", text) for text in texts]
     literally = plain[0].casefold() == plain[1].casefold()
     words = all(text.isalpha() and len(text) > (1 if literally else 2) for text in plain)  # but xy is yx
@@ -235,14 +181,13 @@ def solution(value, given: bool = False):
     if not all(isinstance(equation, sympy.Eq) for equation in equations):
         return value
     *sides, last = equations[0].lhs, *(equation.rhs for equation in equations)
-    named = isinstance(sides[0], sympy.core.function.AppliedUndef) or latex.is_expr_of_only_symbols(sides[0])
-    asked = sides[0].has(sympy.core.function.AppliedUndef) or given and len(sides[0].free_symbols) > 1
-    named = named or bool(asked and last.is_number)
+    asked = last.is_number and (sides[0].has(AppliedUndef) or given and len(sides[0].free_symbols) > 1)
+    named = bool(asked) or isinstance(sides[0], AppliedUndef) or latex.is_expr_of_only_symbols(sides[0])
     formula = lambda side: named and side.free_symbols and not side.has(sides[0])
     return last if all(same(last, side) or formula(side) for side in sides[named:]) else None
 
 
-def final_reference(answer: str, readable=worth_parsing, what: str = "the answer") -> str:
+def final_reference(answer: str, readable=reading.worth_parsing, what: str = "the answer") -> str:
     """The final answer of a dataset's solution: after GSM8K's ####, else in its boxes, else all of it."""
     final = answer.rpartition("####")[2]
     final = (boxed(final) if BOX.search(final) else final).strip(" \n\t$")
@@ -261,71 +206,42 @@ def math_verdict(response: str, answer: str) -> str:
 
 
 # --------------------------------------------------------------------------------------------------------------- choice
-OPTION = re.compile(
-    r"(?is)(?:option |choice )?\(?([A-J])(?:\)? is (?:the )?(?:(?:correct|right)\b(?: \w+$)?|(?:best )?answer$)|[).:]+|"
-    r"(?=$|\s*(?:—|[-–]\s)|\s+\(|,\s+(?!(?:or|and|[A-J])\b)))(?:[-–—,]*\s|—)*(.*)"
-)
 CHOOSES = re.compile(
-    r"(?i).*(?<!wrong )(?<!incorrect )(?<!rule out )(?<!liminate )\b(?:(?:option|choice)(?: is)?:?|"
-    r"(?:it|that)(?: i|['’])s|I(?: would|['’]d)? (?:choose|pick|select|go with)|(?:must|should|would) be|"
-    r"(?:hence|thus|therefore|so),?|answer [-–—]) (.+)"
+    r"(?i)(?!.*(?:wrong|incorrect|rule|eliminat)[^.]*\.?$).*\b(?:(?:option|choice)(?: is)?:?|(?:it|that)(?: i|['’])s|"
+    r"(?:must|should|would) be|I\W(?:would |d )?(?:choose|pick|select|go with)|hence|thus|therefore|so|answer -),? (.+)"
 )
-LAYOUT = re.compile(r"\\(?:times|cdot)\b|\^?\\circ\b|(?<=\\)[dt](?=frac)|[×°'‘’\s]|(?<=\d),(?=\d{3})")
-# A second letter, in what follows the first one:
-SECOND = re.compile(
+SECOND = re.compile(  # letter, in what follows the first one
     r"(?!(?:none|all|both|neither) )(?:(?:and|or|but|is|[,/&])\b|"
     r".*?(?:(?:^|[.,;:]\s+|\()\(?[a-j](?:[.):](?:\s|$)|$)|[\s(][a-j][.):]\s+\S))"
 )
-
-
-def choice_parts(text: str) -> tuple[str, str]:
-    """The letter and the words of an option: `(B)`, `**B**`, `B. Paris`, `\\text{B}` and `Paris` have one or both."""
-    text = re.sub(r"\\([%$&#])", r"\1", re.sub(r"\\(?:[,;!: ()\[\]]|q?quad\b)|~", " ", text)).replace("−", "-")
-    text = re.sub(r"\\(?:text|math|rm|bf)(?:bf|rm|sf|it)?\b|[{}$*_`]", "", text).strip(" .!\n\t")
-    option = OPTION.fullmatch(text)
-    letter, words = (option[1].upper(), option[2]) if option else ("", text)
-    return letter, " ".join(words.lower().strip(" ()").split())
 
 
 def choice_verdict(response: str, answer: str) -> str:
     """The answer is `B`, or with its text `B. Paris`, so that the text alone is right too. Where `final_answer` finds
     nothing, a last line that is a letter alone, or the right option, counts as well. The letter counts, whatever
     follows it, unless that is a second letter or not the text of the reference."""
-    (right, text), given = choice_parts(answer), final_answer(response)
+    (right, text), given = reading.choice_parts(answer), final_answer(response)
     if not given and r"\boxed" not in response:
-        line = THINKING.sub("", response).strip().rpartition("\n")[2][-LONGEST:].replace("*", "")
+        line = THINKING.sub("", response).strip().rpartition("\n")[2][-reading.LONGEST:].replace("*", "")
         said = CHOOSES.fullmatch(line)
-        letter, words = choice_parts(said[1] if said else line)
+        letter, words = reading.choice_parts(said[1] if said else line)
         given = f"{letter}. {words}" if letter and (said or words in ("", text)) else ""
-    if not 0 < len(given) <= LONGEST:
+    if not 0 < len(given) <= reading.LONGEST:
         return "unparsed"
-    letter, words = choice_parts(given)
+    letter, words = reading.choice_parts(given)
     if not letter:
-        named = words in (f"{right} {text}".lower(), f"{text} ({right}".lower())
-        return "right" if text and (words == text or named) else "wrong"
-    bare = lambda words: LAYOUT.sub("", words.translate(UNICODE))  # 5 m/s² is 5 m/s^2
-    same_text = not text or not words or re.match(re.escape(text) + r"(?!\w)", words) or bare(words) == bare(text)
-    return "right" if letter == right and same_text and not SECOND.match(words.removeprefix(text)) else "wrong"
+        return "right" if text and words in (text, f"{right} {text}".lower(), f"{text} ({right}".lower()) else "wrong"
+    same_text = re.match(re.escape(text) + r"(?!\w)", words) or words.replace(" ", "") == text.replace(" ", "")
+    other = text and words and not same_text or SECOND.match(words.removeprefix(text))
+    return "right" if letter == right and not other else "wrong"
 
 
 # ----------------------------------------------------------------------------------------------------------------- pool
 BUILT_IN = {
     "math": (final_reference, math_verdict),
-    "choice": (functools.partial(final_reference, readable=lambda text: choice_parts(text)[0], what="a letter A to J"),
-               choice_verdict),
-    "code": (sandbox.code_reference, sandbox.code_verdict),
+    "choice": (lambda a: final_reference(a, lambda t: reading.choice_parts(t)[0], "a letter A to J"), choice_verdict),
+    "code": (reading.code_tests, sandbox.code_verdict),
 }
-PLAIN, LETTERS = (str, int, float), "ABCDEFGHIJ"
-# Columns, of which the first that has a value counts:
-PROBLEM = "problem", "question", "prompt", "Problem", "Question", "question_stem", "text"
-ANSWER = ("answer", "final_answer", "expected_answer", "solution", "reward_model.ground_truth", "test_list", "test",
-          "answerKey", "Answer", "Correct Answer")
-
-
-def empty(value) -> bool:
-    if isinstance(value, (list, dict)):
-        return all(map(empty, value.values() if isinstance(value, dict) else value))
-    return value is None or not str(value).strip()
 
 
 @functools.cache
@@ -334,101 +250,22 @@ def load(name: str):
     if name in BUILT_IN:
         return BUILT_IN[name]
     path, _, function = name.rpartition(":")
-    if not path.endswith(".py") or not os.path.isfile(path):
-        raise ValueError(f"there is no {name!r}: use {', '.join(BUILT_IN)}, or FILE.py:FUNCTION of a file")
-    verdict = runpy.run_path(path).get(function)
+    verdict = runpy.run_path(path).get(function) if os.path.isfile(path) else None
     if not callable(verdict):
-        raise ValueError(f"{path} has no function {function!r} to verify with")
+        raise ValueError(f"there is no {name!r}: use {', '.join(BUILT_IN)}, or FILE.py:FUNCTION of a file")
     return str, verdict
 
 
 def reference(answer, verifier: str = "math") -> str:
-    """The dataset's answer, a text, a number or a list or dict of them, in the form that `verify` wants; for `math`
-    a list, or its JSON, is several answers. Raises ValueError when it cannot be read."""
-    if verifier == "math" and isinstance(answer, str) and answer.startswith('["'):
-        with contextlib.suppress(ValueError):
-            answer = json.loads(answer)
-    if isinstance(answer, (list, dict)) and answer and verifier not in ("math", "choice"):
-        answer = json.dumps(answer, default=str)
-    elif isinstance(answer, list) and all(isinstance(x, PLAIN) for x in answer):
-        answer = ", ".join(map(str, answer))
-    elif isinstance(answer, float):
-        if not abs(answer) < 2**53:  # nor is nan
-            raise ValueError(f"the answer {answer!r} may have lost digits as a floating-point number: write it as text")
-        answer = f"{answer:.15g}"  # 0.1 + 0.2 is 0.3
-    if empty(answer):
-        raise ValueError("the answer is empty")
-    if not isinstance(answer, PLAIN):
-        raise ValueError(f"the answer is neither a text nor a number: {answer!r:.80}")
-    return load(verifier)[0](str(answer))
+    """The dataset's answer, a text, a number or a list or dict of them, in the form that `verify` wants. Raises
+    ValueError with a sentence when it cannot be read."""
+    return load(verifier)[0](reading.as_text(answer, verifier))
 
 
 def read_row(row: dict, verifier: str, instruction: str) -> dict:
-    """What a row of a dataset asks and what is right: `messages` (chat turns; a text is the user's, then the options
-    of a multiple choice and the instruction), `answer` as `verify` wants it, `verifier`, `level` and `hint`. A row may
-    be JSON in a column `jsonl`. Raises ValueError with a sentence."""
-    if "jsonl" in row:
-        with contextlib.suppress(ValueError):
-            row = json.loads(row["jsonl"].lstrip("\ufeff"))  # the mark at the start of some files
-        if not isinstance(row, dict) or "jsonl" in row:
-            raise ValueError("the row is no JSON object")
-    if isinstance(row.get("reward_model"), dict):  # verl's
-        row = row | {"reward_model.ground_truth": row["reward_model"].get("ground_truth")}
-    verifier, level = str(row.get("verifier") or verifier), row.get("level")
-    if verifier == "math" and not all(empty(row.get(name)) for name in ("options", "choices", "Correct Answer")):
-        raise ValueError("the row is a multiple choice: pass --verifier choice")
-    problem = column(row, "problem", PROBLEM)
-    answer = column(row, "answer", ("answer", "test_list", "test", *ANSWER) if verifier == "code" else ANSWER)
-    options, answer = lettered(row, answer) if verifier == "choice" else ([], answer)
-    if answer == row.get("test_list"):  # MBPP
-        answer = [*filter(None, [*(row.get("test_imports") or []), row.get("test_setup_code"), *answer])]
-    if answer == row.get("test") and row.get("entry_point"):  # HumanEval
-        answer = {"test": answer, "entry_point": row["entry_point"]}
-    if isinstance(problem, str):
-        problem = [{"role": "user", "content": "\n".join([problem, *options, "", instruction]).strip()}]
-    for turn in problem if isinstance(problem, list) else [problem]:
-        if not isinstance(turn, dict) or not all(isinstance(turn.get(key), str) for key in ("role", "content")):
-            raise ValueError(f"the problem is neither a text nor chat turns of role and content: {problem!r:.80}")
-    return dict(messages=problem, answer=reference(answer, verifier), verifier=verifier,
-                hint=None if empty(row.get("hint")) else row["hint"], level="" if level is None else str(level))
-
-
-def column(row: dict, what: str, names: tuple[str, ...]):
-    for name in names:
-        if not empty(row.get(name)):
-            return row[name]
-    raise ValueError(f"the {what} is empty: nothing in {', '.join(names)}, among its columns {', '.join(row)}")
-
-
-def lettered(row: dict, answer) -> tuple[list[str], str]:
-    """The options of a multiple choice as `A. Rome`, and the right one of them. They are a list (MMLU, MMLU-Pro), with
-    letters (AQuA) or without, a dict, lists of text and label (ARC), columns A to D (CMMLU) or GPQA's, which are
-    shuffled, always in the same way; the answer is a label, a text, a letter in some spelling or an index. Without
-    options, none and the answer."""
-    columns = [row[letter] for letter in takewhile(lambda letter: not empty(row.get(letter)), LETTERS)]
-    options, labels = row.get("options") or row.get("choices") or columns, LETTERS
-    if "Correct Answer" in row:
-        options = [row["Correct Answer"], *(row.get(f"Incorrect Answer {i}") for i in (1, 2, 3))]
-        random.Random(str(options)).shuffle(options)
-        labels = options
-    elif isinstance(options, dict):
-        options = {label: option for label, option in options.items() if option is not None}
-        labels, options = options.get("label") or [*options], options.get("text") or [*options.values()]
-    texts = isinstance(options, list) and all(isinstance(option, PLAIN) for option in options)
-    if not texts or len(options) > len(LETTERS):
-        raise ValueError(f"the options are not a list of at most {len(LETTERS)} texts: {options!r:.80}")
-    if not options:
-        return [], answer
-    texts, name = [str(option).strip() for option in options], str(answer).strip()
-    marked = [re.fullmatch(rf"(?s)\(?{letter}[).:](.+)", text) for letter, text in zip(LETTERS, texts)]
-    texts = [mark[1].strip() for mark in marked] if all(marked) else texts
-    lines = [f"{letter}. {text}" for letter, text in zip(LETTERS, texts)]
-    known = [range(10), labels] if isinstance(answer, int) else [LETTERS, range(10), texts, labels]  # the last counts
-    named = {str(spelling): line for spellings in known for spelling, line in zip(spellings, lines)}
-    right = named.get(name, named.get(choice_parts(name)[0]))
-    if not right:
-        raise ValueError(f"the answer {name!r:.80} is none of the options")
-    return lines, right
+    """reading.read_row, its answer as `verify` wants it."""
+    row = reading.read_row(row, verifier, instruction)
+    return row | {"answer": reference(row["answer"], row["verifier"])}
 
 
 def verify(jobs: list[tuple[str, str, str]], workers: int | None = None) -> list[str]:

@@ -43,7 +43,7 @@ WITHOUT = {  # number: file, what stands there, and the mistake
     31: ("verifiers.py", "if not final or not readable(final):", "if False:"),
     32: ("verifiers.py", "if difference.is_Float:\n", "if abs(sympy.N(a - b)) < 1e-15:\n            return True\n"
          "        if difference.is_Float:\n"),
-    33: ("verifiers.py", "[problem, *options, ", "[problem, "),
+    33: ("reading.py", "[problem, *options, ", "[problem, "),
     34: ("grpo.py", "Hasher.hash(key)", "Hasher.hash(time.time())"),
     35: ("grpo.py", "0 < len(problem.prompt_ids) <= args.max_prompt_tokens", "True"),
     36: ("grpo.py", "if done == 0:", "if False:"),
