@@ -28,6 +28,7 @@ from tqdm import tqdm
 from transformers import AutoConfig, AutoTokenizer
 
 import guide_grpo
+import reading
 import verifiers
 from compare import make_report, read_responses, table
 from guide_grpo import checkpoints, load_problems, require, sample, seed_everything, start_engine, user_error
@@ -105,8 +106,8 @@ def select_problems(tokenizer, args: Args) -> list[guide_grpo.Problem]:
 
 def read_groups(problems: list[guide_grpo.Problem], args: Args) -> list[str]:
     """Each problem's value in the column to report by."""
-    rows = verifiers.reading.load_rows(args.dataset).select([p.row for p in problems])
-    rows = [json.loads(row["jsonl"].lstrip("\ufeff")) if "jsonl" in row else row for row in rows]
+    with user_error(f"cannot load the dataset {args.dataset}"):
+        rows = [reading.parsed(row) for row in reading.load_rows(args.dataset).select([p.row for p in problems])]
     named = lambda name: any(row.get(name) is not None for row in rows)
     columns = ", ".join(dict.fromkeys(name for row in rows for name in row))
     require(not args.by or named(args.by), f"--by {args.by}: {args.dataset} has columns {columns}")

@@ -68,7 +68,6 @@ os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")  # engine in this p
 os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
 os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "1")  # GiB
 os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", "nobind")
-
 WHOLE = dcp.StateDictOptions(full_state_dict=True, cpu_offload=True)  # tensors unsharded, on rank 0; all ranks call
 LOGS = ("metrics.jsonl", "rollouts.jsonl")
 
@@ -519,7 +518,7 @@ def rollout_metrics(groups: list[list]) -> dict:
         "group/all_wrong": (rewards_PG == 0).all(axis=1).mean(),
         "response/length": np.mean([len(r.token_ids) for r in rollouts]),
         "response/truncated": np.mean([r.truncated for r in rollouts]),
-        "sampler/entropy": -np.mean([logprob for r in rollouts for logprob in r.logprobs]),  # an estimate, in nats
+        "sampler/entropy": -np.mean([logprob for r in rollouts for logprob in r.logprobs]),  # nats, estimated
     }
 
 
@@ -593,7 +592,8 @@ def main(args: Args):
     require(args.resume or not (file.exists() or checkpoints(run)),
             f"{run} already holds a run: choose another --name, or pass --resume")
     begun = json.loads(file.read_text()) if file.exists() else settings
-    for flag in "script model dataset eval_dataset eval_problems max_prompt_tokens skip_bad_rows seed".split():
+    split = () if args.eval_dataset else ("eval_problems",)  # decides with the others which problems are held out
+    for flag in ("script", "model", "dataset", "eval_dataset", "max_prompt_tokens", "skip_bad_rows", "seed", *split):
         require(begun[flag] == settings[flag], f"{run} has the {flag} {begun[flag]}: keep it, or choose another --name")
     with user_error(f"{args.model} is neither a model's folder nor on the hub"):
         tokenizer, config = AutoTokenizer.from_pretrained(args.model), AutoConfig.from_pretrained(args.model)

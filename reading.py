@@ -1,6 +1,7 @@
 """Reads what datasets and models write: rows, answers, the tests of code, the notation of mathematics.
 
-The training scripts know it through verifiers.py alone. What cannot be read raises ValueError with a sentence.
+The training scripts know it through verifiers.py alone. What cannot be read raises ValueError with a sentence, but for
+`load_rows`, which raises what `datasets` does.
 """
 
 import ast
@@ -23,7 +24,7 @@ ANSWER = ("answer", "final_answer", "expected_answer", "solution", "reward_model
 # ----------------------------------------------------------------------------------------------------------------- rows
 def load_rows(source: str):
     """The rows of FILE, FOLDER or NAME[:CONFIG[:SPLIT]], a datasets.Dataset. Those of .jsonl stay text, in a column
-    `jsonl`, until `read_row`: an integer in them may have any size and a column any type, which Arrow's may not."""
+    `jsonl`, until they are `parsed`: an integer there has any size and a column any type, unlike Arrow's."""
     import datasets  # here, as the interpreters of `verify` start sooner without it
     name, config, split = (source.split(":", 2) + ["", ""])[:3]
     path, split = Path(name), split or "train"
@@ -50,14 +51,20 @@ def column(row: dict, what: str, columns: tuple[str, ...]):
     raise ValueError(f"the {what} is empty: nothing in {', '.join(columns)}, among its columns {', '.join(row)}")
 
 
-def read_row(row: dict, verifier: str, instruction: str) -> dict:
-    """`messages` (chat turns; a text is the user's, then the options of a multiple choice and the instruction),
-    `answer`, `verifier`, `level` and `hint` of a row, which may be JSON in a column `jsonl`."""
+def parsed(row: dict) -> dict:
+    """The row itself, or what the JSON in its column `jsonl` is."""
     if "jsonl" in row:
         with contextlib.suppress(ValueError):
             row = json.loads(row["jsonl"].lstrip("\ufeff"))  # the mark at the start of some files
         if not isinstance(row, dict) or "jsonl" in row:
             raise ValueError("the row is no JSON object")
+    return row
+
+
+def row_parts(row: dict, verifier: str, instruction: str) -> dict:
+    """`messages` (chat turns; a text is the user's, then the options of a multiple choice and the instruction),
+    `answer` as it stands, for `as_text`, `verifier`, `level` and `hint` of a row."""
+    row = parsed(row)
     if isinstance(row.get("reward_model"), dict):  # verl's
         row = row | {"reward_model.ground_truth": row["reward_model"].get("ground_truth")}
     verifier, level = str(row.get("verifier") or verifier), row.get("level")
@@ -160,7 +167,7 @@ def code_tests(answer: str) -> str:
 def call(function: str | None, given, wanted) -> str:
     """An assert. LiveCodeBench has a line of JSON per argument, APPS a list of them and often a list of the result."""
     if not function:
-        return f"assert __same__(__printed__({given!r}), {wanted!r})"
+        return f"assert __same__(__printed__({given!r}), {wanted!r})"  # sandbox.same_output and sandbox.PROGRAM
     accepted = [wanted, *(wanted if isinstance(wanted, list) and len(wanted) == 1 else [])]
     if isinstance(given, str):
         given, accepted = [json.loads(line) for line in given.splitlines() if line.strip()], [json.loads(wanted)]
@@ -209,12 +216,6 @@ SPELLINGS = [
      lambda m: f"({m[1]}0+\\frac{{{m[3]}}}{{{'9' * len(m[3])}{'0' * len(m[2])}}})"),
 ]  # fmt: skip
 QUANTITY = re.compile(r"(.*?(?:[\d})]|\\pi))(\s*([A-Za-z](?:[A-Za-z\s/.]|\^\{?-?[1-9]\}?)*))", re.DOTALL)
-OPTION = re.compile(
-    r"(?is)(?:option |choice )?\(?([A-J])(?:\)? is (?:the )?(?:(?:correct|right)\b(?: \w+$)?|(?:best )?answer$)|[).:]+|"
-    r"(?=$|\s*(?:—|[-–]\s)|\s+\(|,\s+(?!(?:or|and|[A-J])\b)))(?:[-–—,]*\s|—)*(.*)"
-)
-LAYOUT = re.compile(r"\\(?:[,;!: ()\[\]]|q?quad\b|times|cdot)|\^?\\circ\b|[~×°'‘’]")
-STYLE = re.compile(r"\\(?:text|math|rm|bf)(?:bf|rm|sf|it)?\b|\{,\}|[{}$*_`]|(?<=\\)[dt](?=frac)|(?<=\d),(?=\d{3})")
 UNITS = set("""km cm mm nm kg mg lb oz ft yd mi mph kph ml mL hr min sec ms Hz kW kWh kJ Pa kPa eV mol USD cc sq cu per
     square cubic people men women children feet foot inch meter metre mile yard hour minute day week month year dollar
     cent euro yen rupee degree degreeC degreeF gram kilogram kilometer centimeter millimeter milliliter pound ounce ton
@@ -254,9 +255,33 @@ def split_unit(text: str) -> tuple[str, str]:
     return quantity[1], re.sub(r"(?<=\w\w)s\b|[\s{}.]", "", quantity[2])
 
 
+# -------------------------------------------------------------------------------------------------- options of a choice
+OPTION = re.compile(
+    r"(?is)(?:option |choice )?\(?([A-J])(?:\)? is (?:the )?(?:(?:correct|right)\b(?: \w+$)?|(?:best )?answer$)|[).:]+|"
+    r"(?=$|\s*(?:—|[-–]\s)|\s+\(|,\s+(?!(?:or|and|[A-J])\b)))(?:[-–—,]*\s|—)*(.*)"
+)
+CHOOSES = re.compile(
+    r"(?i).*(?<!wrong )(?<!incorrect )(?<!rule out )(?<!liminate )\b(?:(?:option|choice)(?: is)?:?|"
+    r"(?:it|that)(?: i|['’])s|I(?: would|['’]d)? (?:choose|pick|select|go with)|(?:must|should|would) be|"
+    r"(?:hence|thus|therefore|so),?|answer [-–—]) (.+)"
+)
+LAYOUT = re.compile(r"\\(?:times|cdot)\b|\^?\\circ\b|(?<=\\)[dt](?=frac)|[×°'‘’\s]|(?<=\d),(?=\d{3})")
+# A second letter, in what follows the first one:
+SECOND = re.compile(
+    r"(?!(?:none|all|both|neither) )(?:(?:and|or|but|is|[,/&])\b|"
+    r".*?(?:(?:^|[.,;:]\s+|\()\(?[a-j](?:[.):](?:\s|$)|$)|[\s(][a-j][.):]\s+\S))"
+)
+
+
 def choice_parts(text: str) -> tuple[str, str]:
     """The letter and the words of an option: `(B)`, `**B**`, `B. Paris`, `\\text{B}` and `Paris` have one or both."""
-    text = re.sub(r"\\([%$&#])", r"\1", LAYOUT.sub(" ", text.translate(UNICODE))).replace("−", "-")
-    option = OPTION.fullmatch(text := STYLE.sub("", text).strip(" .!\n\t"))
+    text = re.sub(r"\\([%$&#])", r"\1", re.sub(r"\\(?:[,;!: ()\[\]]|q?quad\b)|~", " ", text)).replace("−", "-")
+    text = re.sub(r"\\(?:text|math|rm|bf)(?:bf|rm|sf|it)?\b|[{}$*_`]", "", text).strip(" .!\n\t")
+    option = OPTION.fullmatch(text)
     letter, words = (option[1].upper(), option[2]) if option else ("", text)
     return letter, " ".join(words.lower().strip(" ()").split())
+
+
+def bare(words: str) -> str:
+    """The words of an option without what copies change: 5 m/s² is 5 m/s^2, and Newton’s is Newton's."""
+    return LAYOUT.sub("", words.translate(UNICODE))

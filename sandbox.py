@@ -1,8 +1,8 @@
 """Does a program pass its tests? Each response runs apart from them, with as little as the kernel lets us leave it.
 
-Tests are Python (asserts, test functions, a TestCase, HumanEval's check(candidate)) or pairs of stdin and stdout.
-They run in a process of their own and reach the solution by calls with plain values alone; `plain` says which.
-So a solution can neither read nor patch the tests, and none of its names replaces one of theirs.
+Tests are a Python program, also those of stdin and stdout: reading.code_tests writes it. They run in a process of their
+own and reach the solution by calls with plain values alone; `plain` says which. So a solution can neither read nor
+patch the tests, and none of its names replaces one of theirs.
 """
 
 import ast

@@ -206,16 +206,6 @@ def math_verdict(response: str, answer: str) -> str:
 
 
 # --------------------------------------------------------------------------------------------------------------- choice
-CHOOSES = re.compile(
-    r"(?i)(?!.*(?:wrong|incorrect|rule|eliminat)[^.]*\.?$).*\b(?:(?:option|choice)(?: is)?:?|(?:it|that)(?: i|['’])s|"
-    r"(?:must|should|would) be|I\W(?:would |d )?(?:choose|pick|select|go with)|hence|thus|therefore|so|answer -),? (.+)"
-)
-SECOND = re.compile(  # letter, in what follows the first one
-    r"(?!(?:none|all|both|neither) )(?:(?:and|or|but|is|[,/&])\b|"
-    r".*?(?:(?:^|[.,;:]\s+|\()\(?[a-j](?:[.):](?:\s|$)|$)|[\s(][a-j][.):]\s+\S))"
-)
-
-
 def choice_verdict(response: str, answer: str) -> str:
     """The answer is `B`, or with its text `B. Paris`, so that the text alone is right too. Where `final_answer` finds
     nothing, a last line that is a letter alone, or the right option, counts as well. The letter counts, whatever
@@ -223,16 +213,17 @@ def choice_verdict(response: str, answer: str) -> str:
     (right, text), given = reading.choice_parts(answer), final_answer(response)
     if not given and r"\boxed" not in response:
         line = THINKING.sub("", response).strip().rpartition("\n")[2][-reading.LONGEST:].replace("*", "")
-        said = CHOOSES.fullmatch(line)
+        said = reading.CHOOSES.fullmatch(line)
         letter, words = reading.choice_parts(said[1] if said else line)
         given = f"{letter}. {words}" if letter and (said or words in ("", text)) else ""
     if not 0 < len(given) <= reading.LONGEST:
         return "unparsed"
     letter, words = reading.choice_parts(given)
     if not letter:
-        return "right" if text and words in (text, f"{right} {text}".lower(), f"{text} ({right}".lower()) else "wrong"
-    same_text = re.match(re.escape(text) + r"(?!\w)", words) or words.replace(" ", "") == text.replace(" ", "")
-    other = text and words and not same_text or SECOND.match(words.removeprefix(text))
+        named = words in (f"{right} {text}".lower(), f"{text} ({right}".lower())
+        return "right" if text and (words == text or named) else "wrong"
+    same_text = re.match(re.escape(text) + r"(?!\w)", words) or reading.bare(words) == reading.bare(text)
+    other = text and words and not same_text or reading.SECOND.match(words.removeprefix(text))
     return "right" if letter == right and not other else "wrong"
 
 
@@ -250,9 +241,11 @@ def load(name: str):
     if name in BUILT_IN:
         return BUILT_IN[name]
     path, _, function = name.rpartition(":")
-    verdict = runpy.run_path(path).get(function) if os.path.isfile(path) else None
-    if not callable(verdict):
+    if not path.endswith(".py") or not os.path.isfile(path):
         raise ValueError(f"there is no {name!r}: use {', '.join(BUILT_IN)}, or FILE.py:FUNCTION of a file")
+    verdict = runpy.run_path(path).get(function)
+    if not callable(verdict):
+        raise ValueError(f"{path} has no function {function!r} to verify with")
     return str, verdict
 
 
@@ -263,8 +256,9 @@ def reference(answer, verifier: str = "math") -> str:
 
 
 def read_row(row: dict, verifier: str, instruction: str) -> dict:
-    """reading.read_row, its answer as `verify` wants it."""
-    row = reading.read_row(row, verifier, instruction)
+    """What a row of a dataset asks and what is right: `messages` (chat turns), `answer` as `verify` wants it,
+    `verifier`, `level` and `hint`. Raises ValueError with a sentence."""
+    row = reading.row_parts(row, verifier, instruction)
     return row | {"answer": reference(row["answer"], row["verifier"])}
 
 

@@ -48,7 +48,7 @@ WITHOUT = {  # number: file, what stands there, and the mistake
     35: ("grpo.py", "0 < len(problem.prompt_ids) <= args.max_prompt_tokens", "True"),
     36: ("grpo.py", "if done == 0:", "if False:"),
     37: ("grpo.py", 'if "optimizer" in trainer:', "if False:"),
-    38: ("grpo.py", 'run / "unfinished"', 'run / f"step_{step:06d}"'),
+    38: ("grpo.py", '06d}", run / "unfinished"', '06d}", run / f"step_{step:06d}"'),
     39: ("grpo.py", "(loss * WORLD).backward()", "loss.backward()"),
     40: ("grpo.py", "metrics, groups[-1])", "metrics, [])"),
 }  # without 5, 10 and 18 no value changes; 11 takes families that are tested with --slow only

@@ -457,6 +457,9 @@ def test_choices_in_every_spelling(spelling, frame):
         ("\\boxed{C. \\dfrac12}", "C. \\frac{1}{2}", "right"),
         ("\\boxed{\\textbf{(A)}\\quad 5}", "A. 5", "right"),
         ("\\boxed{C. 15}", "C. 1.5", "wrong"),
+        ("\\boxed{y'}", "B. y", "wrong"),
+        ("\\boxed{u × v}", "B. u · v", "wrong"),
+        ("Since A is wrong, it must be B.", "B", "right"),
         ("\\boxed{C. 52}", "C. 5", "wrong"),
         ("\\boxed{D. Rome}", "C. Rome", "wrong"),
         ("\\boxed{C. Paris}", "C. Rome", "wrong"),
@@ -523,7 +526,7 @@ def test_a_verifier_of_your_own_that_hangs_or_dies_is_an_error_and_the_rest_goes
 @pytest.mark.parametrize("name, sentence", [
     ("maths", "there is no 'maths': use math, choice, code, or FILE.py:FUNCTION"),
     ("nowhere.py:f", "there is no 'nowhere.py:f'"),
-    (f"{__file__}:no_such", "there is no .*test_verifiers.py:no_such'"),
+    (f"{__file__}:no_such", "has no function 'no_such'"),
 ])
 def test_unknown_verifiers(name, sentence):
     with pytest.raises(ValueError, match=sentence):
