@@ -148,9 +148,7 @@ def leaks(hints: list[str], answers: list[str], names: list[str]) -> list[bool]:
 def read_rows(args: Args) -> tuple[list[dict], list[dict | None]]:
     """All rows as they are, and as `verifiers.read_row` has them, or None; stops with a sentence if it has none."""
     with user_error(f"cannot load the dataset {args.dataset}"):
-        rows = [row for row in reading.load_rows(args.dataset) if row != {"jsonl": ""}]
-    with user_error(f"{args.dataset} has a line that cannot be read"):
-        rows = [reading.parsed(row) for row in rows]
+        rows = [reading.parsed(row) for row in reading.load_rows(args.dataset) if row != {"jsonl": ""}]
     read, reason = [], "there are none"
     for row in rows:
         try:

@@ -129,7 +129,7 @@ def test_hints_for_the_toy_never_hold_the_answer_and_resume(tmp_path, monkeypatc
         ("--attempts=0", "--attempts must be above 0"),
         ("--seed=-1", "--seed must be at least 0"),
         ("--out=folder.jsonl", "cannot write folder.jsonl"),
-        ("--dataset=seven.jsonl", "seven.jsonl has a line that is no JSON object"),
+        ("--dataset=seven.jsonl", "cannot load the dataset seven.jsonl: the row is no JSON object"),
         ("--verifier=broken.py:f", "--verifier: "),
     ]:
         with pytest.raises(SystemExit, match=sentence):
