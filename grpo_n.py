@@ -21,6 +21,7 @@ On a CPU with the toy (see toy.py), a few minutes, and on a GPU:
 
     python grpo_n.py --model toy/model --dataset toy/train.jsonl --eval-dataset toy/test.jsonl \
         --max-prompt-tokens 128 --max-response-tokens 64 --problems 24 --steps 160 --lr 1e-4
+
     python grpo_n.py --model Qwen/Qwen2.5-1.5B-Instruct --dataset openai/gsm8k:main \
         --eval-dataset openai/gsm8k:main:test --max-response-tokens 1024 --gradient-checkpointing
 """
@@ -65,6 +66,7 @@ os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")  # engine in this p
 os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
 os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "1")  # GiB
 os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", "nobind")
+
 WHOLE = dcp.StateDictOptions(full_state_dict=True, cpu_offload=True)  # tensors unsharded, on rank 0; all ranks call
 LOGS = ("metrics.jsonl", "rollouts.jsonl")
 
@@ -73,6 +75,7 @@ LOGS = ("metrics.jsonl", "rollouts.jsonl")
 @dataclass
 class Args:
     """Reinforcement learning with verifiable rewards in one file: vLLM samples, a Hugging Face model learns."""
+
     model: str  # Hugging Face name or local folder of the model to train
     dataset: str  # Problems: a .jsonl, .json, .csv or .parquet file, a folder, or NAME[:CONFIG[:SPLIT]] on the hub
     eval_dataset: str = ""  # Held-out problems in the same forms. Empty: hold out --eval-problems of the others
@@ -272,6 +275,7 @@ def sample(engine, problems: list[Problem], n: int, args: Args) -> list[list[Rol
 # --------------------------------------------------------------------------------------------------------------- policy
 class Policy(nn.Module):
     """A causal language model that returns the log-probs and entropies of the tokens asked for."""
+
     def __init__(self, args: Args):
         super().__init__()
         config = AutoConfig.from_pretrained(args.model).get_text_config()
@@ -541,17 +545,13 @@ def main(args: Args):
                    mode=None if args.wandb and RANK == 0 else "disabled")
     print("loading the policy, then vLLM: a minute or two")
     policy, trainer = load_checkpoint(run, args)
-    reference = Policy(args).requires_grad_(False) if args.kl_coef else None
-    engine = start_engine(replace(args, model=policy.lm.name_or_path))
-    if GPU:
-        engine.sleep(level=1)  # the optimizer's state is twice on the card while it loads
-    policy, reference = shard(policy), reference and shard(reference)
+    policy = shard(policy)
+    reference = shard(Policy(args).requires_grad_(False)) if args.kl_coef else None
     optimizer = torch.optim.AdamW(policy.parameters(), args.lr, (0.9, 0.99), weight_decay=0.0, fused=GPU)
     if "optimizer" in trainer:
         dcp.set_optimizer_state_dict(policy, optimizer, trainer["optimizer"], options=WHOLE)
         optimizer.param_groups[0]["lr"] = args.lr  # of the flags, not of the checkpoint
-    if GPU:
-        engine.wake_up()
+    engine = start_engine(replace(args, model=policy.lm.name_or_path))  # last: it takes its share of what is free
     done, sampled = trainer.get("step", 0), trainer.get("sampled", 0)
     epochs = (np.random.default_rng((args.seed, epoch)).permutation(len(problems)) for epoch in count())
     order = islice(chain.from_iterable(epochs), sampled, None)  # without end
