@@ -18,7 +18,8 @@ PLAIN, LETTERS = (str, int, float), "ABCDEFGHIJ"
 # Columns, of which the first that has a value counts:
 PROBLEM = "problem", "question", "prompt", "Problem", "Question", "question_stem", "text"
 ANSWER = ("answer", "final_answer", "expected_answer", "solution", "reward_model.ground_truth", "test_list", "test",
-          "answerKey", "Answer", "Correct Answer")
+          "answerKey", "correct", "Answer", "Correct Answer")
+TESTS = "answer", "test_list", "test", "input_output"
 
 
 # ----------------------------------------------------------------------------------------------------------------- rows
@@ -71,7 +72,7 @@ def row_parts(row: dict, verifier: str, instruction: str) -> dict:
     if verifier == "math" and not all(empty(row.get(name)) for name in ("options", "choices", "Correct Answer")):
         raise ValueError("the row is a multiple choice: pass --verifier choice")
     problem = column(row, "problem", PROBLEM)
-    answer = column(row, "answer", ("answer", "test_list", "test", *ANSWER) if verifier == "code" else ANSWER)
+    answer = column(row, "answer", TESTS + ANSWER if verifier == "code" else ANSWER)
     options, answer = lettered(row, answer) if verifier == "choice" else ([], answer)
     if answer == row.get("test_list"):  # MBPP
         answer = [*filter(None, [*(row.get("test_imports") or []), row.get("test_setup_code"), *answer])]
@@ -257,18 +258,18 @@ def split_unit(text: str) -> tuple[str, str]:
 
 # -------------------------------------------------------------------------------------------------- options of a choice
 OPTION = re.compile(
-    r"(?is)(?:option |choice )?\(?([A-J])(?:\)? is (?:the )?(?:(?:correct|right)\b(?: \w+$)?|(?:best )?answer$)|[).:]+|"
-    r"(?=$|\s*(?:—|[-–]\s)|\s+\(|,\s+(?!(?:or|and|[A-J])\b)))(?:[-–—,]*\s|—)*(.*)"
+    r"(?is)(?:option |choice )?[(\[]?([A-J])(?:\)? is (?:the )?(?:(?:correct|right)\b(?: \w+$)?|(?:best )?answer$)|"
+    r"[).:\]]+|(?=$|\s*(?:—|[-–]\s)|\s+\(|,\s+(?!(?:or|and|[A-J])\b)))(?:[-–—,]*\s|—)*(.*)"
 )
 CHOOSES = re.compile(
-    r"(?i).*(?<!wrong )(?<!incorrect )(?<!rule out )(?<!liminate )\b(?:(?:option|choice)(?: is)?:?|"
-    r"(?:it|that)(?: i|['’])s|I(?: would|['’]d)? (?:choose|pick|select|go with)|(?:must|should|would) be|"
-    r"(?:hence|thus|therefore|so),?|answer [-–—]) (.+)"
+    r"(?i).*(?<!wrong )(?<!incorrect )(?<!rule out )(?<!liminate )(?<!not )(?<!rules out )\b(?:"
+    r"(?:option|choice|answer)(?: is| [-–—])?:?|(?:it|that)(?: i|['’])s|(?:must|should|would) be|"
+    r"I(?: would|['’](?:d|ll))? (?:choose|pick|select|go with)|(?:hence|thus|therefore|so),?) (.+)"
 )
 LAYOUT = re.compile(r"\\(?:times|cdot)\b|\^?\\circ\b|(?<=\\)[dt](?=frac)|[×°'‘’\s]|(?<=\d),(?=\d{3})")
 # A second letter, in what follows the first one:
 SECOND = re.compile(
-    r"(?!(?:none|all|both|neither) )(?:(?:and|or|but|is|[,/&])\b|"
+    r"(?!(?:none|all|both|neither|not) )(?:(?:and|or|but|is|[,/&])\b|"
     r".*?(?:(?:^|[.,;:]\s+|\()\(?[a-j](?:[.):](?:\s|$)|$)|[\s(][a-j][.):]\s+\S))"
 )
 
@@ -276,10 +277,10 @@ SECOND = re.compile(
 def choice_parts(text: str) -> tuple[str, str]:
     """The letter and the words of an option: `(B)`, `**B**`, `B. Paris`, `\\text{B}` and `Paris` have one or both."""
     text = re.sub(r"\\([%$&#])", r"\1", re.sub(r"\\(?:[,;!: ()\[\]]|q?quad\b)|~", " ", text)).replace("−", "-")
-    text = re.sub(r"\\(?:text|math|rm|bf)(?:bf|rm|sf|it)?\b|[{}$*_`]", "", text).strip(" .!\n\t")
+    text = re.sub(r"\\(?:text|math|rm|bf)(?:bf|rm|sf|it)?\b|[{}$*_`]", "", text).strip(' .!\n\t"“”')
     option = OPTION.fullmatch(text)
     letter, words = (option[1].upper(), option[2]) if option else ("", text)
-    return letter, " ".join(words.lower().strip(" ()").split())
+    return letter, " ".join(words.lower().strip(' ()"“”').split())
 
 
 def bare(words: str) -> str:

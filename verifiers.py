@@ -90,15 +90,15 @@ def boxed(text: str, between: re.Pattern = JOINED) -> str:
     return ", ".join(dict.fromkeys(contents)) if all(contents) else ""
 
 
-def final_answer(response: str, between: re.Pattern = JOINED) -> str:
+def final_answer(response: str, between: re.Pattern = JOINED, likely=re.compile(r"[\d\\]").search) -> str:
     """The last box after the end of any thinking. A response without a box may say `answer is ...`, `Answer: ...`,
-    `<answer>...` or `#### ...`, of which the last one with a digit or LaTeX counts, else the last one, to the end of
-    its line or sentence. Empty if there is nothing of the kind."""
+    `<answer>...` or `#### ...`, of which the last `likely` one counts (default: with a digit or LaTeX), else the last
+    one, to the end of its line or sentence. Empty if there is nothing of the kind."""
     response = THINKING.sub("", response)
     if r"\boxed" in response or r"\fbox" in response:
         return boxed(response, between)
     said = [AFTERTHOUGHT.split(rest.split("\n")[0])[0].strip(" *$`_.") for rest in SAYS.split(response[-4000:])[1:]]
-    return next((text for text in reversed(said) if re.search(r"[\d\\]", text)), said[-1] if said else "")
+    return next((text for text in reversed(said) if likely(text)), said[-1] if said else "")
 
 
 @functools.lru_cache(4096)
@@ -210,10 +210,11 @@ def choice_verdict(response: str, answer: str) -> str:
     """The answer is `B`, or with its text `B. Paris`, so that the text alone is right too. Where `final_answer` finds
     nothing, a last line that is a letter alone, or the right option, counts as well. The letter counts, whatever
     follows it, unless that is a second letter or not the text of the reference."""
-    (right, text), given = reading.choice_parts(answer), final_answer(response)
+    right, text = reading.choice_parts(answer)
+    given = final_answer(response, likely=lambda said: reading.choice_parts(said)[0])
     if not given and r"\boxed" not in response:
         line = THINKING.sub("", response).strip().rpartition("\n")[2][-reading.LONGEST:].replace("*", "")
-        said = reading.CHOOSES.fullmatch(line)
+        said = None if reading.choice_parts(line)[1] in ("", text) else reading.CHOOSES.fullmatch(line)
         letter, words = reading.choice_parts(said[1] if said else line)
         given = f"{letter}. {words}" if letter and (said or words in ("", text)) else ""
     if not 0 < len(given) <= reading.LONGEST:
@@ -222,8 +223,9 @@ def choice_verdict(response: str, answer: str) -> str:
     if not letter:
         named = words in (f"{right} {text}".lower(), f"{text} ({right}".lower())
         return "right" if text and (words == text or named) else "wrong"
-    same_text = re.match(re.escape(text) + r"(?!\w)", words) or reading.bare(words) == reading.bare(text)
-    other = text and words and not same_text or reading.SECOND.match(words.removeprefix(text))
+    cut = r"\boxed" not in response and text.startswith(words)  # Yes, because ...
+    same_text = cut or re.match(re.escape(text) + r"(?!\w)", words) or reading.bare(words) == reading.bare(text)
+    other = text and words and not (same_text or equal(words, text)) or reading.SECOND.match(words.removeprefix(text))
     return "right" if letter == right and not other else "wrong"
 
 
@@ -306,7 +308,7 @@ def work(pipe: multiprocessing.connection.Connection):
     while True:
         name, response, answer = pipe.recv()
         try:
-            signal.setitimer(signal.ITIMER_PROF, MATH_CPU_S if name == "math" else 0)
+            signal.setitimer(signal.ITIMER_PROF, MATH_CPU_S if name in ("math", "choice") else 0)
             verdict = load(name)[1](response, answer)
             verdict = {True: "right", False: "wrong"}.get(verdict, verdict)
             if verdict not in VERDICTS:

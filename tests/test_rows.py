@@ -33,6 +33,7 @@ def read(row, verifier="math", instruction="Box it."):
         {"question": "Capital of France?", "choices": {"text": OPTIONS, "label": [*"1234"]}, "answerKey": 2},
         {"Question": "Capital of France?", **dict(zip("ABCD", OPTIONS)), "Answer": "B"},
         {"Question": "Capital of France?", **dict(zip("ABCD", OPTIONS)), "E": None, "I": "7", "Answer": "B"},
+        {"question": "Capital of France?", "options": ["A)Rome", "B)Paris", "C)Bern", "D)Oslo"], "correct": "B"},
         {"jsonl": json.dumps({"question": "Capital of France?", "choices": OPTIONS, "answer": 1})},
     ],
 )
@@ -173,6 +174,9 @@ def test_code_as_published():
     assert read(row, "code")["answer"] == verifiers.reference({"test": row["test"], "entry_point": "f"}, "code")
     row = {"question": "?", "solution": "def f(x): return 2", "test": "from solution import f\nassert f(1) == 2"}
     assert "assert f(1) == 2" in read(row, "code")["answer"]  # KodCode
+    tests = json.dumps({"inputs": ["1"], "outputs": ["2"]})
+    row = {"question": "?", "solutions": "[]", "input_output": tests}  # APPS
+    assert read(row, "code")["answer"] == verifiers.reference(tests, "code")
     row = {"text": "?", "test_list": ["assert f(1) == 2"], "code": "def f(x): return 2"}
     assert read(row, "code")["messages"][0]["content"].startswith("?")  # MBPP
     row = {"prompt": "?", "test_imports": ["import math"], "test_list": ["assert f(1) == math.e", "assert f(0) == 1"]}
