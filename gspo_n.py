@@ -553,7 +553,7 @@ def main(args: Args):
     if "optimizer" in trainer:
         dcp.set_optimizer_state_dict(policy, optimizer, trainer["optimizer"], options=WHOLE)
         optimizer.param_groups[0]["lr"] = args.lr  # of the flags, not of the checkpoint
-    engine = start_engine(replace(args, model=policy.lm.name_or_path))  # last: it takes its share of what is free
+    engine = start_engine(replace(args, model=policy.lm.name_or_path))  # last, when all else is on the card
     done, sampled = trainer.get("step", 0), trainer.get("sampled", 0)
     epochs = (np.random.default_rng((args.seed, epoch)).permutation(len(problems)) for epoch in count())
     order = islice(chain.from_iterable(epochs), sampled, None)  # without end

@@ -698,7 +698,7 @@ def main(args: Args):
         dcp.set_model_state_dict(critic, trainer["critic"], options=WHOLE)
         dcp.set_optimizer_state_dict(critic, critic_optimizer, trainer["critic_optimizer"], options=WHOLE)
         critic_optimizer.param_groups[0]["lr"] = args.critic_lr
-    engine = start_engine(replace(args, model=policy.lm.name_or_path))  # last: it takes its share of what is free
+    engine = start_engine(replace(args, model=policy.lm.name_or_path))  # last, when all else is on the card
     done, sampled = trainer.get("step", 0), trainer.get("sampled", 0)
     epochs = (np.random.default_rng((args.seed, epoch)).permutation(len(problems)) for epoch in count())
     order = islice(chain.from_iterable(epochs), sampled, None)  # without end
