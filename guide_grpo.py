@@ -596,8 +596,8 @@ def main(args: Args):
     require(args.resume or not (file.exists() or checkpoints(run)),
             f"{run} already holds a run: choose another --name, or pass --resume")
     begun = json.loads(file.read_text()) if file.exists() else settings
-    split = () if args.eval_dataset else ("eval_problems",)  # decides with the others which problems are held out
-    for flag in ("script", "model", "dataset", "eval_dataset", "max_prompt_tokens", "skip_bad_rows", "seed", *split):
+    kept = "script model dataset eval_dataset verifier instruction max_prompt_tokens skip_bad_rows seed".split()
+    for flag in kept + ["eval_problems"] * (not args.eval_dataset):  # else other problems, or held-out ones, are next
         require(begun[flag] == settings[flag], f"{run} has the {flag} {begun[flag]}: keep it, or choose another --name")
     with user_error(f"{args.model} is neither a model's folder nor on the hub"):
         tokenizer, config = AutoTokenizer.from_pretrained(args.model), AutoConfig.from_pretrained(args.model)

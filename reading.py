@@ -263,7 +263,7 @@ OPTION = re.compile(
 )
 CHOOSES = re.compile(
     r"(?i).*(?<!wrong )(?<!incorrect )(?<!rule out )(?<!liminate )(?<!not )(?<!rules out )\b(?:"
-    r"(?:option|choice|answer)(?: is| [-–—])?:?|(?:it|that)(?: i|['’])s|(?:must|should|would) be|"
+    r"(?:option|choice)(?: is)?:?|answer [-–—]|(?:it|that)(?: i|['’])s|(?:must|should|would) be|"
     r"I(?: would|['’](?:d|ll))? (?:choose|pick|select|go with)|(?:hence|thus|therefore|so),?) (.+)"
 )
 LAYOUT = re.compile(r"\\(?:times|cdot)\b|\^?\\circ\b|(?<=\\)[dt](?=frac)|[×°'‘’\s]|(?<=\d),(?=\d{3})")

@@ -211,7 +211,7 @@ def choice_verdict(response: str, answer: str) -> str:
     nothing, a last line that is a letter alone, or the right option, counts as well. The letter counts, whatever
     follows it, unless that is a second letter or not the text of the reference."""
     right, text = reading.choice_parts(answer)
-    given = final_answer(response, likely=lambda said: reading.choice_parts(said)[0])
+    given = final_answer(response, likely=re.compile(r"[A-Z\d\\]|^\W*\w\W*$").search)  # not `the others are wrong`
     if not given and r"\boxed" not in response:
         line = THINKING.sub("", response).strip().rpartition("\n")[2][-reading.LONGEST:].replace("*", "")
         said = None if reading.choice_parts(line)[1] in ("", text) else reading.CHOOSES.fullmatch(line)
@@ -223,7 +223,7 @@ def choice_verdict(response: str, answer: str) -> str:
     if not letter:
         named = words in (f"{right} {text}".lower(), f"{text} ({right}".lower())
         return "right" if text and (words == text or named) else "wrong"
-    cut = r"\boxed" not in response and text.startswith(words)  # Yes, because ...
+    cut = r"\boxed" not in response and re.match(re.escape(words) + r"(?<=\w)(?<!\d)(?!\w)", text)  # Yes, because ...
     same_text = cut or re.match(re.escape(text) + r"(?!\w)", words) or reading.bare(words) == reading.bare(text)
     other = text and words and not (same_text or equal(words, text)) or reading.SECOND.match(words.removeprefix(text))
     return "right" if letter == right and not other else "wrong"

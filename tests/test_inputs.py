@@ -239,8 +239,13 @@ def test_a_folder_that_holds_a_run_is_left_alone(tmp_path, monkeypatch):
         grpo.main(grpo.Args(**TOY | dict(name="mine")))
     with pytest.raises(SystemExit, match="runs/mine has the seed 0: keep it, or choose another --name"):
         grpo.main(grpo.Args(**TOY | dict(name="mine", resume=True, seed=1)))
+    with pytest.raises(SystemExit, match="runs/mine has the instruction Think.*: keep it"):
+        grpo.main(grpo.Args(**TOY | dict(name="mine", resume=True, instruction="Box it.")))
     with pytest.raises(SystemExit, match="runs/mine has the script grpo: keep it"):
         guide_ppo.main(guide_ppo.Args(**TOY | dict(name="mine", resume=True)))
+    (tmp_path / "runs/mine/args.json").write_text(json.dumps(settings | dict(eval_dataset="")))
+    with pytest.raises(SystemExit, match="runs/mine has the eval_problems 500: keep it"):
+        grpo.main(grpo.Args(**TOY | dict(name="mine", resume=True, eval_dataset="", eval_problems=99)))
 
 
 def test_a_run_that_cannot_be_written_is_refused_before_the_models_load(tmp_path, monkeypatch, capsys):
